@@ -1,0 +1,204 @@
+"""The command line: `graphvae demo`, `graphvae link-prediction`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch_geometric.data import Data
+
+from graphvae import __version__, plots
+from graphvae.datasets import LinkSplit, citation, standard_library
+from graphvae.recipes import link_prediction
+from graphvae.recipes.link_prediction import METHODS, Outcome, Task
+from graphvae.recipes.reporting import document, write_json
+
+_COLUMNS = ("auc", "ap", "hits@100", "mrr")
+_IMPORTS = "stdlib-imports"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, or 2 with one line on bad input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    options.command = shlex.join(["graphvae", *words])
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        line = " ".join(str(error).split())
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"graphvae: error: {line}", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--seed", type=int, default=0, help="of splits, initialisation and training (default: 0)")
+    common.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    common.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    parser = argparse.ArgumentParser(prog="graphvae", description="Generative models of graphs.")
+    parser.add_argument("--version", action="version", version=f"graphvae {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", parents=[common], help="link prediction on data that needs no download")
+    demo.add_argument("--out", type=Path, default=Path("graphvae-demo"), metavar="DIR", help="default: graphvae-demo")
+    demo.set_defaults(run=_demo)
+
+    links = commands.add_parser("link-prediction", parents=[common], help="predict hidden edges of a large graph")
+    links.add_argument("--dataset", required=True, metavar="NAME|FILE", help=_dataset_help())
+    links.add_argument("--root", type=Path, metavar="DIR", help="folder of data sets (default: $GRAPHVAE_DATA, cache)")
+    links.add_argument("--splits", type=int, default=5, metavar="K", help="random splits (default: 5)")
+    links.add_argument("--ratio", default="85/5/10", choices=["85/5/10", "70/10/20"], help="train/val/test in percent")
+    links.add_argument("--method", action="append", choices=list(METHODS), help="repeatable (default: all)")
+    links.add_argument("--out", type=Path, metavar="DIR", help="write picture, splits and result.json here")
+    links.set_defaults(run=_link_prediction)
+    return parser
+
+
+def _dataset_help() -> str:
+    return f"cora, citeseer, pubmed, coauthor-cs, {_IMPORTS}, or an npz file"
+
+
+def _demo(options: argparse.Namespace) -> None:
+    options.splits, options.ratio, options.method = 3, "85/5/10", None
+    data = standard_library()
+    console = _console()
+    console.print(f"Data: {data.fingerprint}", soft_wrap=True)
+    console.print("The modules of Python's standard library, joined where one imports the other. A demonstration,")
+    console.print("not a benchmark: never compare scores across fingerprints.")
+    _compare(options, data)
+
+
+def _link_prediction(options: argparse.Namespace) -> None:
+    if options.splits < 1:
+        raise ValueError(f"--splits must be positive, got {options.splits}")
+    data = standard_library() if options.dataset == _IMPORTS else citation(options.dataset, options.root)
+    _compare(options, data)
+
+
+def _compare(options: argparse.Namespace, data: Data) -> None:
+    console = _console()
+    if options.out is not None:
+        _check_folder(options.out)
+    if options.json is not None:
+        _check_folder(options.json.parent)
+    accelerator = _accelerator(options.device)
+    first, second, third = (int(share) for share in options.ratio.split("/"))
+    seeds = range(options.seed, options.seed + options.splits)
+    splits = [LinkSplit.random(data, (first, second, third), seed) for seed in seeds]
+    outcomes = _run_all(options.method or list(METHODS), data, splits, accelerator, console)
+    rows = [link_prediction.summarise(method, results) for method, results in outcomes.items()]
+    console.print(_table(rows, f"{data.name}, {options.splits} splits {options.ratio}, mean±standard deviation, %"))
+    _explain(console)
+    result = document(options.command, _protocol(options, data), options.seed, rows)
+    if options.json is not None:
+        write_json(result, options.json)
+    if options.out is not None:
+        write_json(result, options.out / "result.json")
+        for split in splits:
+            split.save(options.out / f"split-{split.seed}.safetensors")
+        picture = options.out / "link-prediction.png"
+        first_split = {method: results[0] for method, results in outcomes.items()}
+        plots.link_prediction(first_split, splits[0], data, picture)
+        console.print(f"Picture: {picture}", soft_wrap=True)
+
+
+def _run_all(
+    methods: Sequence[str], data: Data, splits: Sequence[LinkSplit], accelerator: Accelerator, console: Console
+) -> dict[str, list[Outcome]]:
+    outcomes: dict[str, list[Outcome]] = {method: [] for method in methods}
+    with Progress(console=console, transient=True) as progress:
+        total = progress.add_task("", total=len(methods) * len(splits))
+        for split in splits:
+            for method in methods:
+                progress.update(total, description=f"split {split.seed}, {method}")
+                task = Task(split.graph(data), split, split.seed, accelerator, progress)
+                outcomes[method].append(link_prediction.run(method, task))
+                progress.advance(total)
+    return outcomes
+
+
+def _table(rows: list[dict[str, Any]], title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for name in ("AUC", "AP", "Hits@100", "MRR", "ECE", "nats/pair", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_cell(row[name], 100, ".1f") for name in _COLUMNS]
+        costs = [_cell(row["ece"], 1, ".1e"), _cell(row["nats_per_pair"], 1, ".5f"), _cell(row["seconds"], 1, ".0f")]
+        table.add_row(row["method"], *cells, *(cost.split("±")[0] for cost in costs))
+    return table
+
+
+def _cell(value: dict[str, float | None], factor: float, form: str) -> str:
+    if value["mean"] is None:
+        return "-"
+    spread = "" if value["std"] is None else f"±{value['std'] * factor:{form}}"
+    return f"{value['mean'] * factor:{form}}{spread}"
+
+
+def _explain(console: Console) -> None:
+    console.print(
+        "ECE and nats/pair are over all hidden pairs at their true density; '-' where a score is no probability."
+    )
+
+
+def _protocol(options: argparse.Namespace, data: Data) -> dict[str, Any]:
+    return {
+        "dataset": data.name,
+        "fingerprint": getattr(data, "fingerprint", None),
+        "nodes": data.num_nodes,
+        "edges": data.num_edges // 2,
+        "features": data.num_features,
+        "splits": options.splits,
+        "ratio": options.ratio,
+        "message_passing": "train edges only, in training, validation and testing",
+        "negatives": "as many as held-out edges, uniform over pairs not joined in the whole graph, without repeats",
+        "selection": "gae, vgae: last epoch; vgae-elbo: best validation AUC; never on test",
+        "epochs": link_prediction.EPOCHS,
+        "learning_rate": 0.01,
+        "hidden": link_prediction.HIDDEN,
+        "latent": link_prediction.LATENT,
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # Without a terminal there is no width to fit, and lines are better left whole.
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes `folder` and tries it out, before anything long begins."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / ".graphvae-trial"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to the folder {folder} ({error.strerror})") from error
+
+
+def _accelerator(device: str) -> Accelerator:
+    kind = device.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {device}")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {device} asked for, but PyTorch finds no CUDA device; use --device cpu")
+        torch.cuda.set_device(device if ":" in device else "cuda:0")
+    return Accelerator(cpu=kind == "cpu")

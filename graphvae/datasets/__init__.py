@@ -1,0 +1,8 @@
+"""Data: citation graphs, sets of small graphs, an embedded graph, and splits that cannot leak."""
+
+from graphvae.datasets.citation import citation
+from graphvae.datasets.imports import standard_library
+from graphvae.datasets.small import small_graphs
+from graphvae.datasets.splits import LinkSplit
+
+__all__ = ["LinkSplit", "citation", "small_graphs", "standard_library"]

@@ -1,0 +1,107 @@
+"""Large attributed graphs: Planetoid and Coauthor through PyG's loaders, and npz files of plain arrays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch_geometric.data import Data, Dataset
+from torch_geometric.datasets import Coauthor, Planetoid
+
+from graphvae.datasets.folders import data_root, read_arrays
+from graphvae.validation import check_graph
+
+PLANETOID = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
+_ARRAYS = ("num_nodes", "edge_index", "x_shape", "x_indptr", "x_indices", "x_data", "y")
+
+
+def citation(name: str, root: str | os.PathLike[str] | None = None) -> Data:
+    """A citation or co-authorship graph: undirected, without self loops, with `x`, `y` and `name`.
+
+    Args:
+        name: cora, citeseer, pubmed or coauthor-cs; or the path of an npz file with the arrays num_nodes, edge_index
+            (each undirected edge once), x_shape, x_indptr, x_indices, x_data (empty for all ones), y.
+        root: Folder that holds `Cora/raw` and so on, or `planetoid/` and `citation/` with them; else GRAPHVAE_DATA,
+            else the user's cache. What is missing is downloaded there. Nothing else is written to it.
+
+    Raises:
+        ValueError: An unknown name, or data that is neither there nor can be downloaded.
+    """
+    key = name.lower().replace("_", "-")
+    if str(name).endswith(".npz"):
+        graph = read_npz(Path(name))
+    elif key in PLANETOID:
+        graph = _planetoid(PLANETOID[key], data_root(root))
+    elif key == "coauthor-cs":
+        graph = _coauthor_cs(data_root(root))
+    else:
+        known = ", ".join([*PLANETOID, "coauthor-cs"])
+        raise ValueError(f"unknown data set '{name}': use {known}, or the path of an npz file")
+    graph.name = key
+    return graph
+
+
+def read_npz(path: Path) -> Data:
+    """Reads one attributed graph from an npz file of plain arrays (see `citation`).
+
+    Raises:
+        ValueError: The file is missing or malformed.
+    """
+    if not path.is_file():
+        raise ValueError(f"no file {path}; give the path of an npz file")
+    arrays = read_arrays(path, _ARRAYS)
+    columns, data = arrays["x_indices"], arrays["x_data"]
+    values = np.ones(len(columns), dtype=np.float32) if data.size == 0 else data.astype(np.float32)
+    x = scipy.sparse.csr_matrix((values, columns, arrays["x_indptr"]), shape=tuple(arrays["x_shape"])).toarray()
+    once = torch.from_numpy(arrays["edge_index"].astype(np.int64))
+    edge_index = torch.cat([once, once.flip(0)], 1)
+    graph = Data(x=torch.from_numpy(x), edge_index=edge_index, y=torch.from_numpy(arrays["y"].astype(np.int64)))
+    graph.num_nodes = int(arrays["num_nodes"])
+    try:
+        check_graph(graph, directed=False)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return graph
+
+
+def _planetoid(name: str, root: Path) -> Data:
+    folders = [root / name / "raw", root / "planetoid" / name / "raw"]
+    files = [f"ind.{name.lower()}.{part}" for part in ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")]
+    found = next((folder for folder in folders if all((folder / file).is_file() for file in files)), None)
+    if found is None:
+        hint = f"put the Planetoid files {files[0]} ... {files[-1]} into {folders[0]}"
+        _download(lambda: Planetoid(str(root), name), name, hint)
+        found = folders[0]
+    # PyG writes, and reads back as a pickle, a processed file beside the raw ones; the user's folder stays as it is.
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(found, Path(scratch) / name / "raw", copy_function=shutil.copyfile)
+        with redirect_stderr(StringIO()):
+            graph = Planetoid(scratch, name)[0]
+    return Data(x=graph.x, edge_index=graph.edge_index, y=graph.y)
+
+
+def _coauthor_cs(root: Path) -> Data:
+    for path in (root / "citation" / "coauthor_cs.npz", root / "coauthor_cs.npz"):
+        if path.is_file():
+            return read_npz(path)
+    hint = f"put coauthor_cs.npz into {root / 'citation'}"
+    graph = _download(lambda: Coauthor(str(root / "coauthor"), "CS"), "coauthor-cs", hint)[0]
+    return Data(x=graph.x, edge_index=graph.edge_index, y=graph.y)
+
+
+def _download(load: Callable[[], Dataset], name: str, hint: str) -> Dataset:
+    try:
+        with redirect_stdout(sys.stderr):
+            return load()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"'{name}' is not there and cannot be downloaded ({reason}); {hint}") from error

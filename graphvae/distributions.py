@@ -1,0 +1,210 @@
+"""Distributions over the parts of a batch of graphs: every `log_prob` is one number per graph, in nats, `(B,)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributions as dist
+from torch import Tensor
+
+from graphvae.graphs import Layout
+from graphvae.pairs import sigmoid_sum, softplus_sum, tiles
+
+
+class PerGraph:
+    """A torch distribution over rows, read as one distribution per graph.
+
+    Args:
+        base: Independent over rows; its samples are `(N, ...)`.
+        layout: Which graph each row belongs to; one graph if None.
+    """
+
+    def __init__(self, base: dist.Distribution, layout: Layout | None = None) -> None:
+        self.base = base
+        self._layout = layout
+
+    @property
+    def layout(self) -> Layout:
+        """Of the rows."""
+        if self._layout is None:
+            self._layout = Layout.single(self.mean.size(0), self.mean.device)
+        return self._layout
+
+    @property
+    def mean(self) -> Tensor:
+        """`(N, ...)` mean of each row."""
+        return self.base.mean
+
+    @property
+    def stddev(self) -> Tensor:
+        """`(N, ...)` standard deviation of each row."""
+        return self.base.stddev
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` `(N, ...)`, summed over the rows of each graph: `(B,)`."""
+        return self.layout.sum(self.base.log_prob(value))
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A draw `(N, ...)` without gradient."""
+        with drawing_from(generator):
+            return self.base.sample()
+
+    def rsample(self, noise: Tensor | None = None) -> Tensor:
+        """A reparameterised draw `(N, ...)`.
+
+        Args:
+            noise: Standard normal noise of the shape of the mean, for a normal base: the draw is loc + scale * noise.
+                To move the noise with the nodes is what makes a Monte-Carlo bound invariant under relabelling.
+        """
+        if noise is None:
+            return self.base.rsample()
+        if not isinstance(self.base, dist.Normal):
+            raise TypeError(f"'noise' needs a normal distribution, this is {type(self.base).__name__}")
+        return self.base.loc + self.base.scale * noise
+
+    def kl(self, other: PerGraph) -> Tensor:
+        """KL(self || other) in closed form, `(B,)`."""
+        return self.layout.sum(dist.kl_divergence(self.base, other.base))
+
+
+class PointMass:
+    """All mass at one value: the code of a plain autoencoder.
+
+    It has no density against a prior with one, so no bound exists; use `objectives.reconstruction`.
+    """
+
+    def __init__(self, value: Tensor, layout: Layout | None = None) -> None:
+        self.mean = value
+        self._layout = layout
+
+    @property
+    def layout(self) -> Layout:
+        """Of the rows."""
+        return self._layout or Layout.single(self.mean.size(0), self.mean.device)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """The value, without gradient."""
+        return self.mean.detach()
+
+    def rsample(self, noise: Tensor | None = None) -> Tensor:
+        """The value."""
+        return self.mean
+
+    def kl(self, other: PerGraph) -> Tensor:
+        """Undefined.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            "a PointMass has no KL to a prior, so there is no ELBO of a plain autoencoder; "
+            "use objectives.reconstruction, or an encoder with a density such as NormalEncoder"
+        )
+
+
+class BernoulliEdges:
+    r"""Independent edges with logits \(s_{ij} = l_i^\top r_j + b\): `p(A | Z)` of the inner-product family.
+
+    Convention: labelled graphs without self loops. Undirected, the product runs over i < j and scores must be
+    symmetric; directed, over i != j. Probabilities of all graphs of a size sum to one.
+
+    Args:
+        left: `(N, D)`; right: `(N, D)`; bias: `()`.
+        layout: Of the nodes; one graph if None.
+        directed: Ordered pairs.
+    """
+
+    def __init__(
+        self, left: Tensor, right: Tensor, bias: Tensor, layout: Layout | None = None, directed: bool = False
+    ) -> None:
+        self.left, self.right, self.bias, self.directed = left, right, bias, directed
+        self.layout = layout or Layout.single(left.size(0), left.device)
+
+    def logits(self, pairs: Tensor) -> Tensor:
+        """Log-odds of `pairs` `(2, P)`, any pairs: `(P,)`."""
+        return (self.left[pairs[0]] * self.right[pairs[1]]).sum(-1) + self.bias
+
+    def log_normalizer(self) -> Tensor:
+        """The sum over all pairs of softplus(s), `(B,)`: minus the log-probability of the graph without edges."""
+        return softplus_sum(self.left, self.right, self.bias, self.layout, self.directed)
+
+    def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
+        """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
+        total = values.new_zeros(self.layout.num_graphs).index_add(0, self.layout.batch[edge_index[0]], values)
+        return total if self.directed else total / 2
+
+    def log_prob(self, edge_index: Tensor) -> Tensor:
+        """Log-probability of the edges, exact over all pairs: `(B,)`.
+
+        Args:
+            edge_index: `(2, E)`, both directions of an undirected edge present.
+        """
+        return self.edge_sum(self.logits(edge_index), edge_index) - self.log_normalizer()
+
+    def expected_edges(self) -> Tensor:
+        """The mean number of edges, `(B,)`, undirected edges counted once."""
+        return sigmoid_sum(self.left, self.right, self.bias, self.layout, self.directed)
+
+    @torch.no_grad()
+    def all_logits(self) -> Iterator[Tensor]:
+        """The log-odds of every pair, without gradient, in pieces `(P,)` of a few hundred thousand."""
+        for tile in tiles(self.layout, self.directed):
+            scores = tile.scores(self.left, self.right, self.bias)
+            yield scores.flatten() if tile.keep is None else scores[tile.keep]
+
+    def shifted(self, log_odds: float) -> BernoulliEdges:
+        """The same edges with `log_odds` added to every logit."""
+        return BernoulliEdges(self.left, self.right, self.bias + log_odds, self.layout, self.directed)
+
+    @torch.no_grad()
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A draw of all pairs, as `edge_index` `(2, E)` with both directions of an undirected edge."""
+        found = [torch.empty(2, 0, dtype=torch.long, device=self.left.device)]
+        for tile in tiles(self.layout, self.directed):
+            chance = tile.masked(tile.scores(self.left, self.right, self.bias).sigmoid())
+            block, row, column = torch.bernoulli(chance, generator=generator).nonzero(as_tuple=True)
+            found.append(torch.stack([tile.rows[block, row], tile.cols[block, column]]))
+        edges = torch.cat(found, 1)
+        return edges if self.directed else torch.cat([edges, edges.flip(0)], 1)
+
+
+class TableOfSizes:
+    """A distribution over the number of nodes, given by a table.
+
+    Args:
+        log_probs: `(n_max + 1,)` log-probability of 0, 1, ... nodes.
+    """
+
+    def __init__(self, log_probs: Tensor) -> None:
+        self.log_probs = log_probs
+
+    def log_prob(self, sizes: Tensor) -> Tensor:
+        """Log-probability of each of `(B,)` sizes; minus infinity beyond the table."""
+        beyond = sizes >= self.log_probs.numel()
+        return self.log_probs[sizes.masked_fill(beyond, 0)].masked_fill(beyond, -torch.inf)
+
+    def sample(self, num_graphs: int, generator: torch.Generator | None = None) -> Tensor:
+        """`(num_graphs,)` sizes."""
+        return torch.multinomial(self.log_probs.exp(), num_graphs, replacement=True, generator=generator)
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Lets code that draws from PyTorch's global generator, as torch.distributions does, draw from this one.
+
+    The global generator of the device is left as it was; `generator` advances.
+    """
+    if generator is None:
+        yield
+        return
+    module = torch.random if generator.device.type == "cpu" else torch.get_device_module(generator.device)
+    index = () if generator.device.type == "cpu" else (generator.device,)
+    outside = module.get_rng_state(*index)
+    module.set_rng_state(generator.get_state(), *index)
+    try:
+        yield
+        generator.set_state(module.get_rng_state(*index))
+    finally:
+        module.set_rng_state(outside, *index)

@@ -1,0 +1,101 @@
+"""p(A | Z): which pairs of nodes are joined. A factor is called `edges(z, layout)` and never sees the graph."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from graphvae.distributions import BernoulliEdges
+from graphvae.graphs import Layout
+
+
+class InnerProduct(nn.Module):
+    r"""Undirected edges with log-odds \(e^c\, h_i^\top h_j + b\), where h = network(z) row by row.
+
+    The bias starts at the log-odds of `density`: without it the mean log-odds cannot be negative, so no sparse graph
+    can be modelled. `requires_grad_(False)` keeps scale 1 and bias as they start.
+
+    Args:
+        density: Share of pairs that are joined in the training graphs, see `graphs.density`; in (0, 1).
+        network: `(N, D) -> (N, H)` on rows, or None for h = z.
+
+    References:
+        Kipf & Welling, 2016, arXiv:1611.07308 (neither scale nor bias).
+    """
+
+    directed: bool = False
+
+    def __init__(self, density: float, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.density = density
+        self.network = network
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+        """The distribution over edges given `(N, D)` latents."""
+        h = z if self.network is None else self.network(z)
+        return BernoulliEdges(h * self.log_scale.exp(), h, self.bias, layout)
+
+
+class IndefiniteInnerProduct(nn.Module):
+    r"""Undirected edges with log-odds \(\sum_d w_d h_{id} h_{jd} + b\) and free, possibly negative, weights w.
+
+    Half of the weights start at 1 and half at -1. Negative ones let unlike nodes attract, as in grids, chains and
+    bipartite graphs, which no inner product can model.
+
+    Args:
+        dim: Width H of h.
+        density: As for `InnerProduct`.
+        network: `(N, D) -> (N, H)` on rows, or None for h = z.
+    """
+
+    directed: bool = False
+
+    def __init__(self, dim: int, density: float, network: nn.Module | None = None) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"'dim' must be positive, got {dim}")
+        self.dim, self.density = dim, density
+        self.network = network
+        self.weight = nn.Parameter(torch.where(torch.arange(dim) < (dim + 1) // 2, 1.0, -1.0))
+        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+        """The distribution over edges given `(N, D)` latents."""
+        h = z if self.network is None else self.network(z)
+        return BernoulliEdges(h * self.weight, h, self.bias, layout)
+
+
+class Bilinear(nn.Module):
+    r"""Directed edges with log-odds \(h_i^\top W h_j + b\), where h = network(z) row by row; W starts orthogonal.
+
+    Args:
+        dim: Width H of h.
+        density: Share of ordered pairs that are joined, see `graphs.density`.
+        network: `(N, D) -> (N, H)` on rows, or None for h = z.
+    """
+
+    directed: bool = True
+
+    def __init__(self, dim: int, density: float, network: nn.Module | None = None) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"'dim' must be positive, got {dim}")
+        self.dim, self.density = dim, density
+        self.network = network
+        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(dim, dim)))
+        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+        """The distribution over directed edges given `(N, D)` latents."""
+        h = z if self.network is None else self.network(z)
+        return BernoulliEdges(h @ self.weight, h, self.bias, layout, directed=True)
+
+
+def _log_odds(density: float) -> float:
+    if not 0 < density < 1:
+        raise ValueError(f"'density' must lie strictly between 0 and 1, got {density}; see graphs.density")
+    return math.log(density / (1 - density))

@@ -1,0 +1,1 @@
+"""Measurements of trained models; metrics come from scikit-learn where it has them."""

@@ -1,0 +1,213 @@
+"""Graphs as the library holds them: a checked PyG `Batch`, and a `Layout` that says which row is whose."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from graphvae.validation import check_collation, check_graph
+
+
+class Layout:
+    """Which graph of a batch each row of a tensor belongs to.
+
+    Rows of one graph are contiguous: graph `b` owns rows `ptr[b]:ptr[b + 1]`. Node latents have the layout of the
+    nodes; latents of whole graphs have the layout of the graphs, one row each.
+
+    Args:
+        ptr: `(B + 1,)` int64, the first row of each graph and, last, the number of rows.
+        num_rows: `ptr[-1]`, given so that no device is asked for it.
+    """
+
+    def __init__(self, ptr: Tensor, num_rows: int) -> None:
+        self.ptr = ptr
+        self.num_rows = num_rows
+        self.num_graphs = ptr.numel() - 1
+
+    @classmethod
+    def of(cls, sizes: Sequence[int] | Tensor, device: torch.device | str | None = None) -> Layout:
+        """The layout of graphs with `sizes` rows each, a sequence or a `(B,)` integer tensor."""
+        sizes = torch.as_tensor(sizes, dtype=torch.long, device=device)
+        if sizes.dim() != 1 or sizes.numel() == 0 or bool((sizes < 0).any()):
+            raise ValueError(f"'sizes' must be a non-empty list of non-negative integers, got {sizes.tolist()}")
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        return cls(ptr, int(ptr[-1]))
+
+    @classmethod
+    def single(cls, num_rows: int, device: torch.device | str | None = None) -> Layout:
+        """One graph that owns all rows."""
+        return cls(torch.tensor([0, num_rows], device=device), num_rows)
+
+    @classmethod
+    def singles(cls, num_rows: int, device: torch.device | str | None = None) -> Layout:
+        """Graphs of one row each: vectors, and latents of whole graphs."""
+        return cls(torch.arange(num_rows + 1, device=device), num_rows)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """`(B,)` rows of each graph."""
+        return self.ptr.diff()
+
+    @cached_property
+    def batch(self) -> Tensor:
+        """`(N,)` graph of each row, PyG's `batch` vector."""
+        graphs = torch.arange(self.num_graphs, device=self.ptr.device)
+        return graphs.repeat_interleave(self.sizes, output_size=self.num_rows)
+
+    @cached_property
+    def host_sizes(self) -> list[int]:
+        """The sizes as Python integers; on a GPU the first access waits for the device."""
+        return self.sizes.tolist()
+
+    @cached_property
+    def num_pairs(self) -> Tensor:
+        """`(B,)` unordered pairs of different nodes, n(n - 1)/2 for each graph."""
+        return self.sizes * (self.sizes - 1) // 2
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """Sums `rows` of shape `(N, ...)` over all but the graph: `(B,)`."""
+        if rows.dim() > 1:
+            rows = rows.flatten(1).sum(1)
+        if self.num_graphs == 1:
+            return rows.sum(0, keepdim=True)
+        return rows.new_zeros(self.num_graphs).index_add(0, self.batch, rows)
+
+    def dense(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Pads `(N, D)` rows to `(B, n, D)`, `n` the largest size, with a `(B, n)` mask of the real ones."""
+        mask = torch.arange(max(self.host_sizes), device=rows.device) < self.sizes[:, None]
+        padded = rows.new_zeros(*mask.shape, *rows.shape[1:])
+        padded[mask] = rows
+        return padded, mask
+
+    def to(self, device: torch.device | str | None, non_blocking: bool = False) -> Layout:
+        """The same layout on another device (PyG's `Batch.to` calls this)."""
+        return Layout(self.ptr.to(device, non_blocking=non_blocking), self.num_rows)
+
+    def __repr__(self) -> str:
+        return f"Layout(num_graphs={self.num_graphs}, num_rows={self.num_rows})"
+
+
+def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> Batch:
+    """Checks a user's graphs and returns them as one PyG `Batch` that carries its `Layout` as `.layout`.
+
+    A batch that this function made passes through unchecked. The input is left as it was.
+
+    Args:
+        graphs: One graph, a PyG `Batch`, or a list of graphs. `x` is `(N, F)` floating point; `edge_index` is
+            `(2, E)` int64 with both directions of every undirected edge present.
+        directed: Allow edges without their reverse.
+
+    Raises:
+        TypeError: `graphs` or one of its tensors is of the wrong type.
+        ValueError: An index out of range, a non-finite feature, a self loop, a duplicate edge, an edge without its
+            reverse, an empty graph or list; the message names the place and the fix.
+    """
+    if isinstance(graphs, Batch) and has_layout(graphs):
+        return graphs
+    if isinstance(graphs, (list, tuple)):
+        check_collation(graphs)
+        graphs = Batch.from_data_list(list(graphs))
+    if not isinstance(graphs, Data):
+        raise TypeError(f"'graphs' must be a PyG Data, Batch or a list of Data, got {type(graphs).__name__}")
+    edge_index = check_graph(graphs, directed)
+    num_nodes = int(graphs.num_nodes or 0)
+    ptr = getattr(graphs, "ptr", None)
+    layout = Layout.single(num_nodes, edge_index.device) if ptr is None else Layout(ptr, num_nodes)
+    if 0 in layout.host_sizes:
+        raise ValueError(f"'graphs' must have at least one node each, graph {layout.host_sizes.index(0)} has none")
+    if layout.num_graphs > 1 and bool((layout.batch[edge_index[0]] != layout.batch[edge_index[1]]).any()):
+        raise ValueError("'edge_index' must join nodes of one graph, an edge joins two graphs of the batch")
+    batch = batch_of(graphs.x, edge_index, layout) if ptr is None else copy.copy(graphs)
+    batch.edge_index, batch.layout = edge_index, layout
+    return batch
+
+
+def has_layout(graphs: Data) -> bool:
+    """Whether `graphs` is a batch this library checked, and has not been resized since."""
+    layout = getattr(graphs, "layout", None)
+    return isinstance(layout, Layout) and layout.num_rows == graphs.num_nodes
+
+
+def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout) -> Batch:
+    """Makes a PyG `Batch` of tensors in batch numbering, without a list of `Data`; nothing is checked.
+
+    Args:
+        x: `(N, F)` node features, or None.
+        edge_index: `(2, E)` in batch numbering, in any order.
+        layout: Of the nodes.
+
+    Returns:
+        A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, for which `to_data_list()` works.
+    """
+    edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
+    edge_ptr = _edge_ptr(edge_index, layout)
+    batch = Batch(edge_index=edge_index, batch=layout.batch, ptr=layout.ptr, num_nodes=layout.num_rows)
+    batch._slice_dict = {"edge_index": edge_ptr.cpu(), "num_nodes": torch.arange(layout.num_graphs + 1)}
+    batch._inc_dict = {"edge_index": layout.ptr[:-1].cpu(), "num_nodes": torch.zeros(layout.num_graphs)}
+    if x is not None:
+        batch.x = x
+        batch._slice_dict["x"], batch._inc_dict["x"] = layout.ptr.cpu(), torch.zeros(layout.num_graphs)
+    batch._num_graphs = layout.num_graphs
+    batch.layout = layout
+    return batch
+
+
+def edgeless(x: Tensor) -> Batch:
+    """Vectors as graphs: `(B, F)` rows become `B` graphs of one node and no edge.
+
+    There are no pairs of nodes, so log p(A|Z) is 0 and every bound on graphs is the bound on vectors.
+    """
+    if x.dim() != 2 or not x.is_floating_point():
+        raise ValueError(f"'x' must be a (B, F) floating-point tensor, got {tuple(x.shape)} of {x.dtype}")
+    layout = Layout.singles(x.size(0), x.device)
+    batch = Batch(x=x, edge_index=layout.ptr.new_empty(2, 0), batch=layout.ptr[:-1], ptr=layout.ptr)
+    batch._num_graphs = x.size(0)
+    batch.layout = layout
+    return batch
+
+
+def select(graphs: Batch, ids: Tensor) -> Batch:
+    """The graphs numbered `ids` `(b,)` of a checked batch, as a batch of their features and edges."""
+    layout = graphs.layout
+    edge_ptr = _edge_ptr(graphs.edge_index, layout)
+    chosen = Layout.of(layout.sizes[ids])
+    lengths = edge_ptr.diff()[ids]
+    shift = (chosen.ptr[:-1] - layout.ptr[ids]).repeat_interleave(lengths)
+    edge_index = graphs.edge_index[:, _ranges(edge_ptr[ids], lengths)] + shift
+    return batch_of(graphs.x[_ranges(layout.ptr[ids], chosen.sizes)], edge_index, chosen)
+
+
+def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Concatenated ranges: `starts[k], ..., starts[k] + lengths[k] - 1` for each k."""
+    before = lengths.cumsum(0) - lengths
+    return (starts - before).repeat_interleave(lengths) + torch.arange(int(lengths.sum()), device=starts.device)
+
+
+def _edge_ptr(edge_index: Tensor, layout: Layout) -> Tensor:
+    """`(B + 1,)` first column of each graph, for columns sorted by graph."""
+    counts = torch.bincount(layout.batch[edge_index[0]], minlength=layout.num_graphs)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def permute(graphs: Batch, order: Tensor) -> Batch:
+    """Relabels nodes: new node `k` is old node `order[k]`; `order` `(N,)` keeps every node in its graph."""
+    if not torch.equal(graphs.layout.batch[order].sort().values, graphs.layout.batch):
+        raise ValueError("'order' must be a permutation that keeps every node in its own graph")
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(order.numel(), device=order.device)
+    x = None if graphs.x is None else graphs.x[order]
+    return batch_of(x, inverse[graphs.edge_index], graphs.layout)
+
+
+def density(graphs: Data | Batch | Sequence[Data]) -> float:
+    """Share of the ordered pairs of different nodes within a graph that are joined: where an edge bias starts."""
+    batch = as_batch(graphs, directed=True)
+    pairs = int(batch.layout.num_pairs.sum())
+    if pairs == 0:
+        raise ValueError("'graphs' must have a graph of at least two nodes for a density to exist")
+    return batch.edge_index.size(1) / (2 * pairs)

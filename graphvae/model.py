@@ -1,0 +1,150 @@
+"""`GraphVAE`: the factors of the generative story, held together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.distributions.constraints import Constraint
+from torch_geometric.data import Batch, Data
+
+from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
+from graphvae.graphs import Layout, as_batch, batch_of, has_layout
+
+Graphs: TypeAlias = Data | Batch | Sequence[Data]
+
+
+class EdgeFactor(Protocol):
+    """p(A | Z): what an edge decoder of your own must offer, beside being an `nn.Module`.
+
+    Attributes:
+        directed: Whether pairs are ordered; if not, graphs must hold both directions of every edge.
+    """
+
+    directed: bool
+
+    def __call__(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+        """A distribution over edges: `log_prob(edge_index) -> (B,)`, `logits(pairs) -> (P,)`, `sample()`."""
+
+
+class FeatureFactor(Protocol):
+    """p(X | A, Z): what a feature decoder of your own must offer, beside being an `nn.Module`.
+
+    Attributes:
+        features: Number F of features.
+        support: A `torch.distributions` constraint on the values of x.
+    """
+
+    features: int
+    support: Constraint
+
+    def __call__(self, z: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
+        """A distribution over features: `log_prob(x) -> (B,)`, `sample()`, `mean`."""
+
+
+class GraphVAE(nn.Module):
+    """n ~ p(n), Z ~ p(Z), A ~ p(A | Z), X ~ p(X | A, Z), with the encoder q(Z | X, A).
+
+    Vectors are the edgeless case: `GraphVAE(prior, encoder, features=...)` on `edgeless(x)`.
+
+    Args:
+        prior: p(Z): `prior(layout)`.
+        encoder: q(Z | X, A): `encoder(x, edge_index, layout)`.
+        edges: p(A | Z): `edges(z, layout)`; None to leave the edges out of the likelihood.
+        features: p(X | A, Z): `features(z, edge_index, layout)`; None to leave the features out.
+        sizes: p(n): `sizes()`; needed to sample graphs, and part of the likelihood when given.
+    """
+
+    def __init__(
+        self,
+        prior: nn.Module,
+        encoder: nn.Module,
+        edges: EdgeFactor | None = None,
+        features: FeatureFactor | None = None,
+        sizes: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if edges is None and features is None:
+            raise ValueError("'edges' or 'features' must be given, a model of neither has no likelihood")
+        self.prior, self.encoder = prior, encoder
+        self.edges, self.features, self.sizes = edges, features, sizes
+
+    def batch(self, graphs: Graphs) -> Batch:
+        """Checks `graphs` against this model and returns them as one batch; a batch it returned passes unchecked.
+
+        Raises:
+            TypeError, ValueError: As `as_batch`, and for features the likelihood gives no probability.
+        """
+        if isinstance(graphs, Batch) and has_layout(graphs):
+            return graphs
+        batch = as_batch(graphs, directed=self.edges is None or self.edges.directed)
+        self.check(batch)
+        return batch
+
+    def check(self, batch: Batch) -> None:
+        """Checks that `batch` has the features this model encodes and explains.
+
+        Raises:
+            ValueError: Features are missing, of the wrong number, or outside the support of p(X | A, Z).
+        """
+        if batch.x is None:
+            raise ValueError("'graphs' must have node features 'x'; for graphs without, see torch_geometric.transforms")
+        if self.features is None:
+            return
+        if batch.x.size(1) != self.features.features:
+            raise ValueError(f"'x' must have the model's {self.features.features} features, got {batch.x.size(1)}")
+        inside = self.features.support.check(batch.x)
+        if not bool(inside.all()):
+            place = (~inside).nonzero()[0].tolist()
+            raise ValueError(
+                f"'x' must be {self.features.support} for {type(self.features).__name__}, first at fault: x{place} = "
+                f"{batch.x[tuple(place)].tolist()}"
+            )
+
+    def posterior(self, graphs: Graphs) -> PerGraph | PointMass:
+        """q(Z | X, A)."""
+        batch = self.batch(graphs)
+        return self.encoder(batch.x, batch.edge_index, layout=batch.layout)
+
+    def log_likelihood(self, graphs: Graphs, z: Tensor) -> Tensor:
+        """Log p(n) + log p(A | z) + log p(X | A, z) of the factors given, in nats: `(B,)`.
+
+        Convention: labelled graphs. Given an equivariant model this is also the symmetrised likelihood.
+        """
+        batch = self.batch(graphs)
+        total = z.new_zeros(batch.layout.num_graphs)
+        if self.sizes is not None:
+            total = total + self.sizes().log_prob(batch.layout.sizes)
+        if self.edges is not None:
+            total = total + self.edges(z, batch.layout).log_prob(batch.edge_index)
+        if self.features is not None:
+            total = total + self.features(z, batch.edge_index, batch.layout).log_prob(batch.x)
+        return total
+
+    @torch.no_grad()
+    def sample(self, num_graphs: int, generator: torch.Generator | None = None) -> Batch:
+        """Draws graphs from the model: sizes, latents, edges, then features given both.
+
+        Without an edge factor and without p(n) every graph is a vector.
+
+        Args:
+            num_graphs: How many.
+            generator: On the model's device; PyTorch's global one if None.
+        """
+        if num_graphs < 1:
+            raise ValueError(f"'num_graphs' must be positive, got {num_graphs}")
+        if self.sizes is None and self.edges is not None:
+            raise ValueError("'sizes' must be given to sample graphs, for example sizes=EmpiricalSizes(train_sizes)")
+        device = next(self.parameters()).device
+        if self.sizes is None:
+            layout = Layout.singles(num_graphs, device)
+        else:
+            layout = Layout.of(self.sizes().sample(num_graphs, generator))
+        z = self.prior(layout).sample(generator)
+        edge_index = layout.ptr.new_empty(2, 0) if self.edges is None else self.edges(z, layout).sample(generator)
+        graphs = batch_of(None, edge_index, layout)
+        if self.features is not None:
+            graphs = batch_of(self.features(z, graphs.edge_index, layout).sample(generator), graphs.edge_index, layout)
+        return graphs

@@ -1,0 +1,58 @@
+"""Objectives that are useful and are *not* bounds; each says so. Larger is better, one number per graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphvae.distributions import BernoulliEdges, PointMass
+from graphvae.model import Graphs, GraphVAE
+from graphvae.pairs import softplus
+
+
+def reconstruction(model: GraphVAE, graphs: Graphs) -> Tensor:
+    """Log p(X, A | z) at the encoder's mean: what a plain autoencoder maximises. Not a bound. `(B,)`."""
+    graphs = model.batch(graphs)
+    return model.log_likelihood(graphs, model.posterior(graphs).mean)
+
+
+def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -> Tensor:
+    r"""The published objective of the (variational) graph autoencoder. Not a bound on any likelihood.
+
+    Over all N² ordered pairs, the diagonal included with label 1, the mean of the log-likelihood in which present
+    edges weigh (N² - S)/S for S = 2|E|, times N²/(2(N² - S)), less the KL over N². Present edges count hundreds of
+    times, so probabilities are far too high (a density of one half); ranking is unaffected. A `PointEncoder` (the
+    plain autoencoder) has no KL term. A graph without edges is weighed as one with a single edge.
+
+    Args:
+        model: With an undirected edge factor; its feature factor is not used.
+        graphs: A PyG graph, batch or list.
+        noise: As in `bounds.elbo`.
+
+    Returns:
+        `(B,)`.
+
+    References:
+        Kipf & Welling, 2016, arXiv:1611.07308, and the authors' code, in which the weights are.
+    """
+    if model.edges is None or model.edges.directed:
+        raise ValueError("'model' must have an undirected edge factor for the Kipf-Welling objective")
+    graphs = model.batch(graphs)
+    q = model.posterior(graphs)
+    edges = model.edges(q.rsample(noise), graphs.layout)
+    log_likelihood = _weighted_edges(edges, graphs.edge_index)
+    if isinstance(q, PointMass):
+        return log_likelihood
+    return log_likelihood - q.kl(model.prior(q.layout)) / graphs.layout.sizes**2
+
+
+def _weighted_edges(edges: BernoulliEdges, edge_index: Tensor) -> Tensor:
+    pairs = edges.layout.sizes**2
+    present = (2 * edges.edge_sum(torch.ones_like(edge_index[0], dtype=edges.left.dtype), edge_index)).clamp(min=2)
+    absent = (pairs - present).clamp(min=1)
+    weight = absent / present
+    logits = edges.logits(edge_index)
+    loops = edges.logits(torch.arange(edges.left.size(0), device=edge_index.device).expand(2, -1))
+    positive = 2 * edges.edge_sum(softplus(-logits), edge_index) + edges.layout.sum(softplus(-loops))
+    negative = 2 * edges.log_normalizer() - 2 * edges.edge_sum(softplus(logits), edge_index)
+    return -(weight * positive + negative) / (2 * absent)

@@ -1,0 +1,106 @@
+"""What people look at: figures of results, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics import RocCurveDisplay
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphvae.datasets.splits import LinkSplit
+from graphvae.evaluation.links import Calibration, score_pairs
+from graphvae.recipes.link_prediction import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart with any colour vision.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_FEWEST_PAIRS = 100
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of `width` by `height` inches.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message has the line that installs it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'graphvae[plot]'") from error
+    return Figure(figsize=(width, height), layout="constrained", dpi=120)
+
+
+def link_prediction(outcomes: Mapping[str, Outcome], split: LinkSplit, data: Data, path: Path) -> None:
+    """Draws ROC curves, reliability curves and a 2-D view of latents of one split, and writes them to `path`.
+
+    Args:
+        outcomes: By method, of one split.
+        split: That split.
+        data: Whose classes `y`, which no method saw, colour the nodes, named by `label_names` where it has them.
+        path: A file name that matplotlib knows how to write, such as a .png.
+    """
+    figure = new_figure(15, 4.8)
+    roc, reliability, latents = figure.subplots(1, 3)
+    colours = dict(zip(outcomes, _COLOURS * len(outcomes), strict=False))
+    for method, outcome in outcomes.items():
+        _draw_roc(roc, method, outcome, split, colours[method])
+        if outcome.calibration is not None:
+            _draw_reliability(reliability, method, outcome.calibration, colours[method])
+    roc.set(
+        title=f"ROC on the test pairs of split {split.seed}", xlabel="false positive rate", ylabel="true positive rate"
+    )
+    roc.legend(loc="lower right", fontsize=8)
+    _finish_reliability(reliability)
+    for method, outcome in reversed(list(outcomes.items())):
+        if outcome.fitted.latents is not None:
+            _draw_latents(latents, method, outcome.fitted.latents, data)
+            break
+    figure.savefig(path)
+
+
+def _draw_roc(axes: Axes, method: str, outcome: Outcome, split: LinkSplit, colour: str) -> None:
+    parts = [score_pairs(outcome.fitted.scores, pairs, split) for pairs in split.held_out("test")]
+    truth = np.repeat([1, 0], [len(part) for part in parts])
+    RocCurveDisplay.from_predictions(truth, np.concatenate(parts), name=method, ax=axes, curve_kwargs={"color": colour})
+
+
+def _draw_reliability(axes: Axes, method: str, calibration: Calibration, colour: str) -> None:
+    # A logarithmic axis has no place for bins without an edge, and a bin of few pairs is all noise.
+    drawn = (calibration.observed > 0) & (calibration.pairs >= _FEWEST_PAIRS)
+    label = f"{method} (ECE {calibration.ece:.1e})"
+    axes.plot(calibration.predicted[drawn], calibration.observed[drawn], "o-", ms=3, color=colour, label=label)
+
+
+def _finish_reliability(axes: Axes) -> None:
+    axes.set(xscale="log", yscale="log", title="Reliability over all hidden pairs, at their true density")
+    axes.set(xlabel="predicted probability of an edge", ylabel="observed share of edges")
+    low = min(axes.get_xlim()[0], axes.get_ylim()[0])
+    axes.plot([low, 1], [low, 1], ":", color="grey", zorder=0)
+    axes.legend(loc="upper left", fontsize=8)
+
+
+def _draw_latents(axes: Axes, method: str, latents: Tensor, data: Data) -> None:
+    points = PCA(2).fit_transform(latents.cpu().numpy())
+    axes.set(title=f"{method}: latents, two principal components", xticks=[], yticks=[])
+    if data.y is None:
+        _scatter(axes, points, _COLOURS[0])
+        return
+    common = torch.bincount(data.y).argsort(descending=True)[: len(_COLOURS)].tolist()
+    _scatter(axes, points[~np.isin(data.y.numpy(), common)], "lightgrey")
+    names = data.label_names if "label_names" in data else [f"class {label}" for label in range(max(common) + 1)]
+    for label, colour in zip(common, _COLOURS, strict=False):
+        _scatter(axes, points[data.y.numpy() == label], colour, label=names[label])
+    axes.legend(fontsize=7, markerscale=2)
+
+
+def _scatter(axes: Axes, points: np.ndarray, colour: str, label: str | None = None) -> None:
+    axes.scatter(points[:, 0], points[:, 1], s=4, color=colour, label=label)

@@ -1,0 +1,192 @@
+"""Link prediction in one large attributed graph: the methods, each one function, and how they are measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.progress import Progress
+from sklearn.feature_extraction.text import TfidfTransformer
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import APPNP, GCNConv
+
+from graphvae.backbones import Stack
+from graphvae.bounds import elbo
+from graphvae.datasets.splits import LinkSplit
+from graphvae.distributions import BernoulliEdges
+from graphvae.edges import InnerProduct
+from graphvae.encoders import NormalEncoder, PointEncoder
+from graphvae.evaluation.links import Calibration, Scores, calibration, ranking
+from graphvae.features import BernoulliFeatures, GaussianFeatures, LearnedScale
+from graphvae.graphs import density
+from graphvae.model import GraphVAE
+from graphvae.objectives import kipf_welling
+from graphvae.priors import StandardNormal
+from graphvae.recipes.measuring import measured
+from graphvae.training import Validation, fit
+
+HIDDEN, LATENT, EPOCHS = 32, 16, 200
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is given: the data, of which it may see `visible` and use `split`'s validation pairs to select.
+
+    Attributes:
+        visible: Features and message edges.
+        split: The pairs.
+        seed: Of initialisation and training.
+        accelerator: Device to train on.
+        progress: Bar to report to, if any.
+    """
+
+    visible: Data
+    split: LinkSplit
+    seed: int
+    accelerator: Accelerator
+    progress: Progress | bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a method returns: scores of pairs; a distribution over edges and latents if it has them."""
+
+    scores: Scores
+    edges: BernoulliEdges | None = None
+    latents: Tensor | None = None
+
+
+def erdos_renyi(task: Task) -> Fitted:
+    """The density of the visible graph for every pair: what a likelihood must beat. Its ranking is that of chance."""
+    zeros = torch.zeros(task.split.num_nodes, 1)
+    share = density(task.visible)
+    edges = BernoulliEdges(zeros, zeros, torch.tensor(math.log(share / (1 - share))))
+    return Fitted(edges.logits, edges)
+
+
+def floor(task: Task) -> Fitted:
+    """The untrained floor: cosine of TF-IDF features after one symmetric-normalised hop over the visible edges."""
+    tfidf = TfidfTransformer().fit_transform(task.visible.x.numpy())
+    hop = APPNP(K=1, alpha=0.0)
+    h = nn.functional.normalize(hop(torch.from_numpy(tfidf.toarray()).float(), task.visible.edge_index))
+    return Fitted(lambda pairs: (h[pairs[0]] * h[pairs[1]]).sum(1), latents=h)
+
+
+def gae(task: Task) -> Fitted:
+    """The graph autoencoder of Kipf & Welling (2016): GCN 32-16, inner product, their weighted loss, last epoch."""
+    return _kipf_welling(task, PointEncoder)
+
+
+def vgae(task: Task) -> Fitted:
+    """The variational one of Kipf & Welling (2016): the same with a normal posterior; scored at its mean."""
+    return _kipf_welling(task, NormalEncoder)
+
+
+def vgae_elbo(task: Task) -> Fitted:
+    """The same encoder trained on the true ELBO of p(A | Z) p(X | A, Z); the epoch is chosen by validation AUC."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        width = task.visible.num_features
+        network = Stack(GCNConv(LATENT, HIDDEN), nn.ReLU())
+        binary = bool(((task.visible.x == 0) | (task.visible.x == 1)).all())
+        features = (
+            BernoulliFeatures(network, HIDDEN, width)
+            if binary
+            else GaussianFeatures(network, HIDDEN, width, LearnedScale(width))
+        )
+        edges = InnerProduct(density(task.visible))
+        model = GraphVAE(StandardNormal(LATENT), NormalEncoder(gcn(width), HIDDEN, LATENT), edges, features)
+    visible = model.batch(task.visible).to(task.accelerator.device)
+
+    def validation_auc(model: GraphVAE) -> float:
+        return ranking(_edges_at_mean(model, visible).logits, task.split, "val")["auc"]
+
+    return _trained(model, task, elbo, Validation(validation_auc, every=10))
+
+
+def gcn(width: int) -> Stack:
+    """GCN 32-16 but for the last weights: those are the encoder's heads, as A(HW) = (AH)W."""
+    return Stack(GCNConv(width, HIDDEN), nn.ReLU(), APPNP(K=1, alpha=0.0))
+
+
+METHODS: dict[str, Callable[[Task], Fitted]] = {
+    "erdos-renyi": erdos_renyi,
+    "floor": floor,
+    "gae": gae,
+    "vgae": vgae,
+    "vgae-elbo": vgae_elbo,
+}
+
+
+def _kipf_welling(task: Task, encoder: type[PointEncoder] | type[NormalEncoder]) -> Fitted:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        edges = InnerProduct(density=0.5).requires_grad_(False)  # The published decoder: no bias, no scale.
+        encode = encoder(gcn(task.visible.num_features), HIDDEN, LATENT)
+        model = GraphVAE(StandardNormal(LATENT), encode, edges)
+    return _trained(model, task, kipf_welling, None)
+
+
+def _trained(model: GraphVAE, task: Task, objective: Callable[..., Tensor], validation: Validation | None) -> Fitted:
+    fit(
+        model,
+        task.visible,
+        objective,
+        epochs=EPOCHS,
+        validation=validation,
+        seed=task.seed,
+        progress=task.progress,
+        accelerator=task.accelerator,
+    )
+    visible = model.batch(task.visible).to(task.accelerator.device)
+    edges = _edges_at_mean(model, visible)
+    return Fitted(edges.logits, edges, model.posterior(visible).mean.detach())
+
+
+@torch.no_grad()
+def _edges_at_mean(model: GraphVAE, visible: Data) -> BernoulliEdges:
+    assert model.edges is not None
+    return model.edges(model.posterior(visible).mean, visible.layout)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one split: what it returned, its metrics, and its calibration if it has probabilities."""
+
+    fitted: Fitted
+    metrics: dict[str, float]
+    calibration: Calibration | None
+
+
+def run(method: str, task: Task) -> Outcome:
+    """Trains `method` on the task and measures it on the test pairs."""
+    with measured(task.accelerator.device) as cost:
+        fitted = METHODS[method](task)
+    metrics = ranking(fitted.scores, task.split)
+    reliability = None if fitted.edges is None else calibration(fitted.edges, task.split)
+    for name in ("ece", "nats_per_pair", "density", "expected_edges_ratio"):
+        metrics[name] = math.nan if reliability is None else getattr(reliability, name)
+    return Outcome(fitted, metrics | cost, reliability)
+
+
+def summarise(method: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """A row of the result: mean and standard deviation (n - 1) of every metric over splits, and each split's values.
+
+    A metric that any split leaves undefined (NaN) is undefined (None).
+    """
+    row: dict[str, Any] = {"method": method}
+    for name in outcomes[0].metrics:
+        values = torch.tensor([outcome.metrics[name] for outcome in outcomes], dtype=torch.float64)
+        spread = values.std() if len(values) > 1 else values.new_tensor(math.nan)
+        row[name] = {"mean": _number(float(values.mean())), "std": _number(float(spread))}
+    row["per_split"] = [{name: _number(value) for name, value in o.metrics.items()} for o in outcomes]
+    return row
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,224 @@
+"""`fit`: one loop over Hugging Face accelerate, which brings devices, mixed precision, data parallelism and state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.utils.data import DataLoader, Dataset
+from torch_geometric.data import Batch
+
+from graphvae.bounds import elbo
+from graphvae.graphs import edgeless, select
+from graphvae.model import Graphs, GraphVAE
+from graphvae.resuming import load_progress, save_progress
+
+Objective = Callable[[GraphVAE, Batch], Tensor]
+
+
+@dataclass
+class Validation:
+    """Selection on validation data: the weights with the largest score are kept.
+
+    Args:
+        score: The model, in evaluation mode and without gradient, to a number; larger is better.
+        every: Epochs between scores.
+        patience: Scores without a new best before training stops; None to never stop early.
+    """
+
+    score: Callable[[GraphVAE], float]
+    every: int = 10
+    patience: int | None = None
+
+
+@dataclass
+class History:
+    """What happened: the mean objective per graph of each epoch, and the validation scores by epoch."""
+
+    objective: list[float] = field(default_factory=list)
+    scores: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the largest validation score."""
+        return max(self.scores, key=lambda epoch: self.scores[epoch]) if self.scores else None
+
+    def stalled(self, validation: Validation) -> bool:
+        """Whether patience has run out."""
+        since = sum(epoch > (self.best_epoch or 0) for epoch in self.scores)
+        return validation.patience is not None and since >= validation.patience
+
+
+def fit(
+    model: GraphVAE,
+    graphs: Graphs | Tensor,
+    objective: Objective = elbo,
+    *,
+    epochs: int = 200,
+    batch_size: int = 128,
+    optimizer: Optimizer | None = None,
+    validation: Validation | None = None,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    progress: bool | Progress = True,
+    accelerator: Accelerator | None = None,
+) -> History:
+    """Trains `model` in place to maximise `objective`, and leaves it in evaluation mode on the accelerator's device.
+
+    Args:
+        model: Trained in place; with `validation` it ends with the best weights, otherwise with the last.
+        graphs: One graph or batch (trained on whole), a list of graphs, or a `(B, F)` tensor of vectors.
+        objective: `(model, batch) -> (B,)`, larger is better: a bound, or one of `objectives`.
+        epochs: Passes over the data.
+        batch_size: Graphs or vectors per step, for a list or a tensor.
+        optimizer: Over the model's parameters; Adam with learning rate 0.01 if None.
+        validation: Scores on validation data, for selection and early stopping.
+        folder: Where to keep the state of the run every 10 % of the epochs; a run found there is continued, bit for
+            bit as if it had not stopped. Its optimiser state is a PyTorch file: point this at your own runs only.
+        seed: Of all randomness in training; PyTorch's global generator is left as it was.
+        progress: Show a bar; or a `rich.progress.Progress` to add one to.
+        accelerator: Device and precision; by default a GPU where there is one. `Accelerator(cpu=True)` stays on CPU.
+
+    Returns:
+        The history of objective and scores.
+
+    Raises:
+        FloatingPointError: The objective became infinite or NaN; the step that did it is not taken.
+        ValueError, TypeError: Bad graphs or arguments, before anything is changed.
+    """
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
+        if value < 1:
+            raise ValueError(f"'{name}' must be positive, got {value}")
+    accelerator = accelerator or Accelerator()
+    shuffle = torch.Generator()
+    batches = _batches(model, graphs, batch_size, shuffle, accelerator)
+    step = _Objective(model, objective)
+    step, optimizer = accelerator.prepare(step, optimizer or Adam(model.parameters(), lr=0.01))
+    history, best, start = History(), None, 0
+    cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), _bar(progress, epochs, accelerator) as advance:
+        torch.manual_seed(seed)
+        if folder is not None:
+            start, best = load_progress(Path(folder), accelerator, history)
+            advance(start)
+        for epoch in range(start + 1, epochs + 1):
+            shuffle.manual_seed(seed + epoch)
+            model.train()
+            history.objective.append(_epoch(step, batches, optimizer, accelerator, epoch))
+            if validation is not None and (epoch % validation.every == 0 or epoch == epochs):
+                best = _validate(model, validation, history, best, epoch)
+            advance(1)
+            stalled = validation is not None and history.stalled(validation)
+            if folder is not None and (epoch % max(1, epochs // 10) == 0 or epoch == epochs or stalled):
+                save_progress(Path(folder), accelerator, asdict(history), best, epoch)
+            if stalled:
+                break
+    if best is not None:
+        model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+class _Objective(nn.Module):
+    """Gives an objective the `forward` that data-parallel and mixed-precision wrappers look for."""
+
+    def __init__(self, model: GraphVAE, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.objective(self.model, batch)
+
+
+def _epoch(
+    step: nn.Module, batches: Iterable[Batch], optimizer: Optimizer, accelerator: Accelerator, epoch: int
+) -> float:
+    total, count = 0.0, 0
+    for batch in batches:
+        values = step(batch)
+        mean = values.mean()
+        if not bool(mean.isfinite()):
+            raise FloatingPointError(
+                f"the objective became {mean.item()} in epoch {epoch}; the weights are those before this step. "
+                "Lower the learning rate, or check the features for extreme values"
+            )
+        optimizer.zero_grad()
+        accelerator.backward(-mean)
+        optimizer.step()
+        total, count = total + values.detach().sum().item(), count + values.numel()
+    return total / count
+
+
+@torch.no_grad()
+def _validate(
+    model: GraphVAE, validation: Validation, history: History, best: dict[str, Tensor] | None, epoch: int
+) -> dict[str, Tensor]:
+    model.eval()
+    history.scores[epoch] = float(validation.score(model))
+    if history.best_epoch == epoch or best is None:
+        return copy.deepcopy(model.state_dict())
+    return best
+
+
+def _batches(
+    model: GraphVAE, graphs: Graphs | Tensor, batch_size: int, shuffle: torch.Generator, accelerator: Accelerator
+) -> Iterable[Batch]:
+    if isinstance(graphs, Tensor):
+        whole = edgeless(graphs)
+        model.check(whole)
+        rows: Dataset[Batch] = _Rows(graphs)
+    else:
+        whole = model.batch(graphs)
+        if not isinstance(graphs, (list, tuple)):
+            return [whole.to(accelerator.device)]
+        rows = _Graphs(whole)
+    loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
+    return accelerator.prepare(loader)
+
+
+class _Rows(Dataset[Batch]):
+    """Vectors: a batch is one indexing of the tensor, never a list."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return self.x.size(0)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        return edgeless(self.x[torch.tensor(rows, device=self.x.device)])
+
+
+class _Graphs(Dataset[Batch]):
+    """Graphs held as one checked batch: a mini-batch is gathered from its tensors, without a loop over graphs."""
+
+    def __init__(self, whole: Batch) -> None:
+        self.whole = whole
+
+    def __len__(self) -> int:
+        return self.whole.layout.num_graphs
+
+    def __getitems__(self, graphs: list[int]) -> Batch:
+        return select(self.whole, torch.tensor(graphs, device=self.whole.x.device))
+
+
+@contextmanager
+def _bar(progress: bool | Progress, epochs: int, accelerator: Accelerator) -> Iterator[Callable[[int], None]]:
+    if progress is False or not accelerator.is_main_process:
+        yield lambda epochs: None
+    elif isinstance(progress, Progress):
+        task = progress.add_task("training", total=epochs)
+        yield lambda epochs: progress.update(task, advance=epochs)
+        progress.remove_task(task)
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as own, _bar(own, epochs, accelerator) as advance:
+            yield advance
