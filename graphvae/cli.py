@@ -91,6 +91,7 @@ def _link_prediction(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace, data: Data) -> None:
     console = _console()
     if options.out is not None:
+        plots.new_figure(1, 1)  # A missing matplotlib is told now rather than after the training.
         _check_folder(options.out)
     if options.json is not None:
         _check_folder(options.json.parent)
@@ -100,7 +101,8 @@ def _compare(options: argparse.Namespace, data: Data) -> None:
     splits = [LinkSplit.random(data, (first, second, third), seed) for seed in seeds]
     outcomes = _run_all(options.method or list(METHODS), data, splits, accelerator, console)
     rows = [link_prediction.summarise(method, results) for method, results in outcomes.items()]
-    console.print(_table(rows, f"{data.name}, {options.splits} splits {options.ratio}, mean±standard deviation, %"))
+    count = f"{options.splits} split{'s' * (options.splits > 1)} {options.ratio}"
+    console.print(_table(rows, f"{data.name}, {count}, mean±standard deviation, %"))
     _explain(console)
     result = document(options.command, _protocol(options, data), options.seed, rows)
     if options.json is not None:

@@ -8,12 +8,16 @@ rebuilt module must agree with the original in every plain attribute and every t
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
-import torch_geometric.nn
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch_geometric import nn as pyg
+from torch_geometric.nn import GATv2Conv, MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from graphvae import backbones, edges, encoders, features, model, priors
@@ -21,7 +25,8 @@ from graphvae import backbones, edges, encoders, features, model, priors
 _registered: dict[str, type[nn.Module]] = {}
 _OURS = (model, encoders, priors, edges, features, backbones)
 # PyG's Sequential makes Python code out of its strings; a file must not get to do that. Use `backbones.Stack`.
-_REFUSED = (torch_geometric.nn.Sequential,)
+_REFUSED = (pyg.Sequential,)
+_TRANSIENT = ("training",)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -35,13 +40,14 @@ def register(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
-    """`{"class": name, "arguments": {...}}`, tried out by rebuilding.
+    """`{"class": name, "arguments": {...}, "layers": [...]}`, tried out by rebuilding.
 
     Raises:
         ValueError: A class is unknown, or its arguments cannot be read back; the message says which.
     """
-    description = _describe(module)
-    _check_equal(module, build(description))
+    with torch.random.fork_rng([]):
+        description = _describe(module)
+        _check_equal(module, build(description))
     return description
 
 
@@ -51,13 +57,23 @@ def build(description: Any) -> nn.Module:
     Raises:
         ValueError: Not a description, or of a class outside graphvae, torch.nn, torch_geometric.nn and `register`.
     """
+    try:
+        return _build(description)
+    except RecursionError as error:
+        raise ValueError("not a description of a module: it is nested too deeply") from error
+
+
+def _build(description: Any) -> nn.Module:
     if not isinstance(description, dict) or set(description) != {"class", "arguments", "layers"}:
         raise ValueError(f"not a description of a module: {str(description)[:80]}")
-    cls = _class_named(description["class"])
-    layers = [_value_of(layer) for layer in description["layers"]]
+    cls, layers, arguments = _class_named(description["class"]), description["layers"], description["arguments"]
+    if not isinstance(layers, list) or not isinstance(arguments, dict):
+        raise ValueError(f"'layers' of {description['class']} must be a list and 'arguments' a table")
+    positional = [_value_of(layer) for layer in layers]
+    named = {name: _value_of(value) for name, value in arguments.items()}
     try:
-        return cls(*layers, **{name: _value_of(value) for name, value in description["arguments"].items()})
-    except (TypeError, AttributeError) as error:
+        return cls(*positional, **named)
+    except Exception as error:  # A constructor may fail in any way on arguments from a file.
         raise ValueError(f"{description['class']} cannot be built as described: {error}") from error
 
 
@@ -66,12 +82,19 @@ def _describe(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, (nn.Sequential, backbones.Stack)):
         children = module if isinstance(module, nn.Sequential) else module.layers
         return {"class": name, "arguments": {}, "layers": [_describe(child) for child in children]}
-    parameters = inspect.signature(type(module).__init__).parameters.values()
-    named = [p for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in ("self", "device", "dtype")]
-    arguments = {p.name: _json_of(_argument(module, p), f"{name}.{p.name}") for p in named}
+    arguments = {p.name: _json_of(_argument(module, p), f"{name}.{p.name}") for p in _parameters(module)}
     if isinstance(module, BasicGNN):
         arguments |= _layer_arguments(module)
-    return {"class": name, "arguments": arguments, "layers": []}
+    description = {"class": name, "arguments": arguments, "layers": []}
+    if isinstance(module, (BasicGNN, MessagePassing)):
+        arguments |= _passed_on(module, build(description))
+    return description
+
+
+def _parameters(module: nn.Module) -> list[inspect.Parameter]:
+    parameters = inspect.signature(type(module).__init__).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [p for p in named if p.name not in ("self", "device", "dtype")]
 
 
 def _argument(module: nn.Module, parameter: inspect.Parameter) -> Any:
@@ -85,23 +108,29 @@ def _argument(module: nn.Module, parameter: inspect.Parameter) -> Any:
             f"{type(module).__name__} cannot be saved: it does not keep its argument '{parameter.name}' as an attribute"
         )
     value = getattr(module, parameter.name)
-    # "bias=True" becomes a parameter, "bias=False" None.
-    return value is not None if parameter.name == "bias" and not isinstance(value, bool) else value
+    if isinstance(parameter.default, bool) and (value is None or isinstance(value, torch.Tensor)):
+        return value is not None  # "bias=True" becomes a parameter, "bias=False" None.
+    return value
 
 
 def _layer_arguments(module: BasicGNN) -> dict[str, Any]:
     """Arguments that a PyG model passed on to its layers and did not keep, where they differ from the layer's own."""
     layer = module.convs[0]
-    parameters = inspect.signature(type(layer).__init__).parameters.values()
-    own = inspect.signature(type(module).__init__).parameters
-    passed: dict[str, Any] = {}
-    for p in parameters:
-        if p.name in own or p.name in ("in_channels", "out_channels", "bias") or p.default is p.empty:
-            continue
-        value = getattr(layer, p.name, p.default)
-        if isinstance(value, _PLAIN) and isinstance(p.default, _PLAIN) and value != p.default:
-            passed[p.name] = value
+    own = {p.name for p in _parameters(module)} | {"in_channels", "out_channels", "nn"}
+    passed: dict[str, Any] = {"v2": True} if isinstance(layer, GATv2Conv) else {}
+    for p in _parameters(layer):
+        value = None if p.name in own else _argument(layer, p)
+        if p.name not in own and (p.default is p.empty or value != p.default):
+            passed[p.name] = _json_of(value, f"{type(module).__name__}.{p.name}")
     return passed
+
+
+def _passed_on(module: nn.Module, rebuilt: nn.Module) -> dict[str, Any]:
+    """Arguments that went through `**kwargs` to `MessagePassing`: they show as differences to the rebuilt module."""
+    layer, other = (m.convs[0] if isinstance(m, BasicGNN) else m for m in (module, rebuilt))
+    read = {"aggr": _aggregation, "flow": lambda layer: layer.flow}
+    names = [name for name in read if getattr(layer, name) != getattr(other, name)]
+    return {name: _json_of(read[name](layer), f"{type(module).__name__}.{name}") for name in names}
 
 
 def _name_of(cls: type[nn.Module]) -> str:
@@ -123,9 +152,13 @@ def _class_named(name: str) -> type[nn.Module]:
 
 
 def _spaces() -> list[tuple[dict[str, Any], str]]:
-    ours = [(vars(module), module.__name__) for module in _OURS]
-    libraries = [(vars(module), module.__name__) for module in (nn, torch_geometric.nn, torch_geometric.nn.aggr)]
+    ours = [(_defined_in(module), module.__name__) for module in _OURS]
+    libraries = [(vars(module), module.__name__) for module in (nn, pyg, pyg.aggr)]
     return [*ours, *libraries, (_registered, "registered")]
+
+
+def _defined_in(module: ModuleType) -> dict[str, Any]:
+    return {name: item for name, item in vars(module).items() if getattr(item, "__module__", "") == module.__name__}
 
 
 def _json_of(value: Any, place: str) -> Any:
@@ -135,41 +168,124 @@ def _json_of(value: Any, place: str) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_json_of(item, place) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"table": {key: _json_of(item, place) for key, item in value.items()}}
     if isinstance(value, torch.Tensor):
-        return {"tensor": value.tolist()}
-    raise ValueError(f"{place} cannot be saved: {type(value).__name__} is neither a number, a string nor a module")
+        return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
+    raise ValueError(
+        f"{place} cannot be saved: {type(value).__name__} is neither a number, a string nor a module (give functions "
+        "as modules)"
+    )
 
 
 def _value_of(value: Any) -> Any:
     if isinstance(value, list):
         return [_value_of(item) for item in value]
-    if isinstance(value, dict):
-        return torch.tensor(value["tensor"]) if set(value) == {"tensor"} else build(value)
-    return value
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"table"} and isinstance(value["table"], dict):
+        return {key: _value_of(item) for key, item in value["table"].items()}
+    if set(value) == {"tensor", "dtype"}:
+        dtype = getattr(torch, str(value["dtype"]), None)
+        try:
+            return torch.tensor(value["tensor"], dtype=dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"not a tensor: {str(value)[:80]}") from error
+    return _build(value)
 
 
 def _check_equal(original: nn.Module, rebuilt: nn.Module) -> None:
+    refusal = f"{type(original).__name__} cannot be saved"
+    if any(is_lazy(tensor) for tensor in original.state_dict(keep_vars=True).values()):
+        raise ValueError(f"{refusal}: it has tensors without a shape; give their sizes in place of -1")
     ours, theirs = dict(original.named_modules()), dict(rebuilt.named_modules())
     for name in ours | theirs:
         if name not in ours or name not in theirs or type(ours[name]) is not type(theirs[name]):
-            raise ValueError(f"{type(original).__name__} cannot be saved: '{name}' is not what its arguments make")
-        for key, value in vars(ours[name]).items():
-            if key != "training" and isinstance(value, _PLAIN) and vars(theirs[name]).get(key) != value:
-                raise ValueError(f"{type(ours[name]).__name__} cannot be saved: '{name}.{key}' = {value} would be lost")
+            raise ValueError(f"{refusal}: '{name}' is not what its arguments make, or it is shared")
+        mine, yours = _state(ours[name]), _state(theirs[name])
+        for key in mine | yours:
+            if not _same(mine.get(key), yours.get(key)):
+                raise ValueError(f"{refusal}: '{name}.{key}' = {mine.get(key)} would be lost")
     shapes = [{name: tensor.shape for name, tensor in m.state_dict().items()} for m in (original, rebuilt)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"{type(original).__name__} cannot be saved: its tensors are not those its arguments make")
+    parameters = [{name for name, _ in m.named_parameters()} for m in (original, rebuilt)]
+    if shapes[0] != shapes[1] or parameters[0] != parameters[1]:
+        raise ValueError(f"{refusal}: its tensors are not those its arguments make, or they are shared")
 
 
-_READ_ELSEWHERE: list[tuple[type, str, Callable[[Any], Any]]] = [
+def _state(module: nn.Module) -> dict[str, Any]:
+    """What a module is beside its weights: attributes, less caches, and the buffers that are not saved."""
+    unsaved = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+    kept = {k: v for k, v in vars(module).items() if k[0] != "_" or (isinstance(v, _PLAIN) and v is not None)}
+    return {key: value for key, value in (kept | unsaved).items() if key not in _TRANSIENT}
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a.cpu(), b.to("cpu", a.dtype))
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or math.isclose(a, b, rel_tol=1e-5)  # The averages of PNA are stored in single precision.
+    if isinstance(a, _PLAIN) or isinstance(b, _PLAIN) or inspect.isroutine(a):
+        return bool(a == b)
+    return type(a) is type(b)
+
+
+def _aggregation(layer: MessagePassing) -> Any:
+    modular = "(" in str(layer.aggr)  # MessagePassing turns modules into their repr, for example "SumAggregation()".
+    return layer.aggr_module if modular else layer.aggr
+
+
+def _norm(model: BasicGNN) -> Any:
+    return model.norm or next((norm for norm in model.norms if not isinstance(norm, nn.Identity)), None)
+
+
+def _norm_name(norms: nn.ModuleList) -> str | None:
+    return type(norms[0]).__name__ if len(norms) and not isinstance(norms[0], nn.Identity) else None
+
+
+def _activation(layer: pyg.PNAConv) -> Any:
+    children = [child for network in [*layer.pre_nns, *layer.post_nns] for child in network]
+    return next((type(child).__name__ for child in children if not isinstance(child, pyg.Linear | nn.Linear)), "relu")
+
+
+def _degrees(layer: pyg.PNAConv) -> torch.Tensor:
+    """A histogram of the same two averages, all that PNA keeps: PyG divides its sums by `int(1.5)` = 1."""
+    lin, log = layer.aggr_module.init_avg_deg_lin, layer.aggr_module.init_avg_deg_log / math.log(2)
+    return torch.tensor([1.5 - (2 * log - lin), 3 * log - 2 * lin, 0.0, lin - log], dtype=torch.double)
+
+
+_Reader = Callable[[Any], Any]
+_READ_ELSEWHERE: list[tuple[type, str, _Reader]] = [
     (BasicGNN, "dropout", lambda m: m.dropout.p),
     (BasicGNN, "jk", lambda m: m.jk_mode),
-    (BasicGNN, "act", lambda m: None if m.act is None else type(m.act).__name__),
-    (BasicGNN, "act_kwargs", lambda m: None),
+    (BasicGNN, "act_kwargs", lambda m: None),  # `act` is described as a module, which has them.
+    (BasicGNN, "norm", _norm),
     (BasicGNN, "out_channels", lambda m: m.out_channels if getattr(m, "_is_conv_to_out", False) or m.jk_mode else None),
-    # Only the averages of the degree histogram are kept, as buffers, which the weights fill in.
-    (torch_geometric.nn.PNAConv, "deg", lambda m: torch.tensor([0, 1])),
-    (torch_geometric.nn.PNAConv, "act", lambda m: "relu"),
-    (torch_geometric.nn.GINConv, "eps", lambda m: m.initial_eps),
-    (torch_geometric.nn.GINConv, "train_eps", lambda m: isinstance(m.eps, nn.Parameter)),
+    *[(pyg.MLP, name, lambda m: None) for name in ("in_channels", "hidden_channels", "out_channels", "num_layers")],
+    (pyg.MLP, "act_kwargs", lambda m: None),
+    (pyg.MLP, "bias", lambda m: [lin.bias is not None for lin in m.lins]),
+    (pyg.MLP, "norm", lambda m: _norm_name(m.norms)),
+    (pyg.PNAConv, "aggregators", lambda m: [type(aggr).__name__ for aggr in m.aggr_module.aggr.aggrs]),
+    (pyg.PNAConv, "scalers", lambda m: m.aggr_module.scaler),
+    (pyg.PNAConv, "deg", _degrees),
+    (pyg.PNAConv, "pre_layers", lambda m: (len(m.pre_nns[0]) + 1) // 2),
+    (pyg.PNAConv, "post_layers", lambda m: (len(m.post_nns[0]) + 1) // 2),
+    (pyg.PNAConv, "act", _activation),
+    (pyg.PNAConv, "train_norm", lambda m: isinstance(m.aggr_module.avg_deg_lin, nn.Parameter)),
+    *[(gin, "eps", lambda m: m.initial_eps) for gin in (pyg.GINConv, pyg.GINEConv)],
+    *[(gin, "train_eps", lambda m: isinstance(m.eps, nn.Parameter)) for gin in (pyg.GINConv, pyg.GINEConv)],
+    (pyg.ChebConv, "K", lambda m: len(m.lins)),
+    (pyg.SAGEConv, "bias", lambda m: m.lin_l.bias is not None),
+    (pyg.GraphConv, "bias", lambda m: m.lin_rel.bias is not None),
+    (pyg.TransformerConv, "bias", lambda m: m.lin_key.bias is not None),
+    (MessagePassing, "aggr", _aggregation),
+    (pyg.aggr.MultiAggregation, "aggrs", lambda m: list(m.aggrs)),
+    (pyg.SoftmaxAggregation, "t", lambda m: m._init_t),
+    (pyg.PowerMeanAggregation, "p", lambda m: m._init_p),
+    (pyg.BatchNorm, "in_channels", lambda m: m.module.num_features),
+    *[(pyg.BatchNorm, name, lambda m, n=name: getattr(m.module, n)) for name in ("eps", "momentum", "affine")],
+    (pyg.BatchNorm, "track_running_stats", lambda m: m.module.track_running_stats),
 ]

@@ -147,11 +147,12 @@ def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout) -> Batch:
     edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
     edge_ptr = _edge_ptr(edge_index, layout)
     batch = Batch(edge_index=edge_index, batch=layout.batch, ptr=layout.ptr, num_nodes=layout.num_rows)
-    batch._slice_dict = {"edge_index": edge_ptr.cpu(), "num_nodes": torch.arange(layout.num_graphs + 1)}
-    batch._inc_dict = {"edge_index": layout.ptr[:-1].cpu(), "num_nodes": torch.zeros(layout.num_graphs)}
+    # What PyG needs to take a batch apart again; it keeps the numbers of nodes in an attribute of this name.
+    batch._num_nodes = layout.host_sizes
+    batch._slice_dict, batch._inc_dict = {"edge_index": edge_ptr}, {"edge_index": layout.ptr[:-1]}
     if x is not None:
         batch.x = x
-        batch._slice_dict["x"], batch._inc_dict["x"] = layout.ptr.cpu(), torch.zeros(layout.num_graphs)
+        batch._slice_dict["x"], batch._inc_dict["x"] = layout.ptr, torch.zeros_like(layout.ptr[:-1])
     batch._num_graphs = layout.num_graphs
     batch.layout = layout
     return batch

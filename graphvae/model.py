@@ -99,8 +99,8 @@ class GraphVAE(nn.Module):
         if not bool(inside.all()):
             place = (~inside).nonzero()[0].tolist()
             raise ValueError(
-                f"'x' must be {self.features.support} for {type(self.features).__name__}, first at fault: x{place} = "
-                f"{batch.x[tuple(place)].tolist()}"
+                f"'x' must be {str(self.features.support).removesuffix('()')} for {type(self.features).__name__}, "
+                f"got x{place} = {batch.x[tuple(place)].tolist()}"
             )
 
     def posterior(self, graphs: Graphs) -> PerGraph | PointMass:

@@ -60,10 +60,11 @@ def link_prediction(outcomes: Mapping[str, Outcome], split: LinkSplit, data: Dat
     )
     roc.legend(loc="lower right", fontsize=8)
     _finish_reliability(reliability)
-    for method, outcome in reversed(list(outcomes.items())):
-        if outcome.fitted.latents is not None:
-            _draw_latents(latents, method, outcome.fitted.latents, data)
-            break
+    found = [(method, o.fitted.latents) for method, o in outcomes.items() if o.fitted.latents is not None]
+    if found:
+        _draw_latents(latents, *found[-1], data)
+    else:
+        latents.set_axis_off()
     figure.savefig(path)
 
 
@@ -81,6 +82,9 @@ def _draw_reliability(axes: Axes, method: str, calibration: Calibration, colour:
 
 
 def _finish_reliability(axes: Axes) -> None:
+    if not axes.lines:
+        axes.set_axis_off()
+        return
     axes.set(xscale="log", yscale="log", title="Reliability over all hidden pairs, at their true density")
     axes.set(xlabel="predicted probability of an edge", ylabel="observed share of edges")
     low = min(axes.get_xlim()[0], axes.get_ylim()[0])

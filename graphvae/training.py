@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -19,7 +21,7 @@ from torch_geometric.data import Batch
 from graphvae.bounds import elbo
 from graphvae.graphs import edgeless, select
 from graphvae.model import Graphs, GraphVAE
-from graphvae.resuming import load_progress, save_progress
+from graphvae.resuming import RunFolder
 
 Objective = Callable[[GraphVAE, Batch], Tensor]
 
@@ -38,6 +40,9 @@ class Validation:
     every: int = 10
     patience: int | None = None
 
+    def __post_init__(self) -> None:
+        _check_positive(every=self.every, patience=1 if self.patience is None else self.patience)
+
 
 @dataclass
 class History:
@@ -51,10 +56,10 @@ class History:
         """The first epoch with the largest validation score."""
         return max(self.scores, key=lambda epoch: self.scores[epoch]) if self.scores else None
 
-    def stalled(self, validation: Validation) -> bool:
+    def stalled(self, validation: Validation | None) -> bool:
         """Whether patience has run out."""
         since = sum(epoch > (self.best_epoch or 0) for epoch in self.scores)
-        return validation.patience is not None and since >= validation.patience
+        return validation is not None and validation.patience is not None and since >= validation.patience
 
 
 def fit(
@@ -83,48 +88,66 @@ def fit(
         validation: Scores on validation data, for selection and early stopping.
         folder: Where to keep the state of the run every 10 % of the epochs; a run found there is continued, bit for
             bit as if it had not stopped. Its optimiser state is a PyTorch file: point this at your own runs only.
-        seed: Of all randomness in training; PyTorch's global generator is left as it was.
-        progress: Show a bar; or a `rich.progress.Progress` to add one to.
+        seed: Of all randomness in training; the global generators are left as they were.
+        progress: Show a bar on a terminal (standard error); or a `rich.progress.Progress` to add one to.
         accelerator: Device and precision; by default a GPU where there is one. `Accelerator(cpu=True)` stays on CPU.
+            It lets go of what it had prepared before, for other trainings.
 
     Returns:
         The history of objective and scores.
 
     Raises:
-        FloatingPointError: The objective became infinite or NaN; the step that did it is not taken.
-        ValueError, TypeError: Bad graphs or arguments, before anything is changed.
+        FloatingPointError: The objective or its gradient became infinite or NaN, or a validation score NaN; the
+            parameters are those before the step that did it.
+        ValueError, TypeError: Bad graphs or arguments, or a folder of another run, before anything is changed.
     """
-    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"'{name}' must be positive, got {value}")
-    accelerator = accelerator or Accelerator()
+    _check_positive(epochs=epochs, batch_size=batch_size)
     shuffle = torch.Generator()
+    accelerator = accelerator or Accelerator()
+    accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     batches = _batches(model, graphs, batch_size, shuffle, accelerator)
     step = _Objective(model, objective)
     step, optimizer = accelerator.prepare(step, optimizer or Adam(model.parameters(), lr=0.01))
+    run = None if folder is None else RunFolder(Path(folder), accelerator, {"seed": seed, "batch_size": batch_size})
     history, best, start = History(), None, 0
-    cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _bar(progress, epochs, accelerator) as advance:
-        torch.manual_seed(seed)
-        if folder is not None:
-            start, best = load_progress(Path(folder), accelerator, history)
+    with _seeded(seed, accelerator), _bar(progress, epochs, accelerator) as advance:
+        if run is not None:
+            start, best = run.load(step, history, epochs)
             advance(start)
         for epoch in range(start + 1, epochs + 1):
-            shuffle.manual_seed(seed + epoch)
+            if history.stalled(validation):
+                break
+            shuffle.manual_seed(int(torch.randint(2**62, ())))
             model.train()
             history.objective.append(_epoch(step, batches, optimizer, accelerator, epoch))
             if validation is not None and (epoch % validation.every == 0 or epoch == epochs):
                 best = _validate(model, validation, history, best, epoch)
             advance(1)
-            stalled = validation is not None and history.stalled(validation)
-            if folder is not None and (epoch % max(1, epochs // 10) == 0 or epoch == epochs or stalled):
-                save_progress(Path(folder), accelerator, asdict(history), best, epoch)
-            if stalled:
-                break
+            if run is not None and (
+                epoch % max(1, epochs // 10) == 0 or epoch == epochs or history.stalled(validation)
+            ):
+                run.save(history, best, epoch)
     if best is not None:
         model.load_state_dict(best)
     model.eval()
     return history
+
+
+def _check_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise ValueError(f"'{name}' must be positive, got {value}")
+
+
+@contextmanager
+def _seeded(seed: int, accelerator: Accelerator) -> Iterator[None]:
+    # Not torch.manual_seed: it also seeds the GPUs that this run does not use.
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if accelerator.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 class _Objective(nn.Module):
@@ -145,16 +168,23 @@ def _epoch(
     for batch in batches:
         values = step(batch)
         mean = values.mean()
-        if not bool(mean.isfinite()):
-            raise FloatingPointError(
-                f"the objective became {mean.item()} in epoch {epoch}; the weights are those before this step. "
-                "Lower the learning rate, or check the features for extreme values"
-            )
         optimizer.zero_grad()
         accelerator.backward(-mean)
+        if not bool(_finite(mean, optimizer, accelerator)):
+            raise FloatingPointError(
+                f"the objective became {mean.item()}, or its gradient infinite or NaN, in epoch {epoch}; the "
+                "parameters are those before it. Lower the learning rate, or check the features for extreme values"
+            )
         optimizer.step()
         total, count = total + values.detach().sum().item(), count + values.numel()
     return total / count
+
+
+def _finite(mean: Tensor, optimizer: Optimizer, accelerator: Accelerator) -> Tensor:
+    if accelerator.scaler is not None:
+        return mean.isfinite()  # Half precision overflows now and then; its scaler skips those steps.
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return mean.isfinite() & nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite()
 
 
 @torch.no_grad()
@@ -162,7 +192,10 @@ def _validate(
     model: GraphVAE, validation: Validation, history: History, best: dict[str, Tensor] | None, epoch: int
 ) -> dict[str, Tensor]:
     model.eval()
-    history.scores[epoch] = float(validation.score(model))
+    score = float(validation.score(model))
+    if math.isnan(score):
+        raise FloatingPointError(f"the validation score became NaN in epoch {epoch}")
+    history.scores[epoch] = score
     if history.best_epoch == epoch or best is None:
         return copy.deepcopy(model.state_dict())
     return best
@@ -172,13 +205,17 @@ def _batches(
     model: GraphVAE, graphs: Graphs | Tensor, batch_size: int, shuffle: torch.Generator, accelerator: Accelerator
 ) -> Iterable[Batch]:
     if isinstance(graphs, Tensor):
+        if graphs.numel() == 0 or not bool(graphs.isfinite().all()):
+            raise ValueError(
+                f"'graphs' as a tensor must be finite numbers, got {tuple(graphs.shape)} with NaN or infinity"
+            )
         whole = edgeless(graphs)
         model.check(whole)
         rows: Dataset[Batch] = _Rows(graphs)
     else:
         whole = model.batch(graphs)
         if not isinstance(graphs, (list, tuple)):
-            return [whole.to(accelerator.device)]
+            return [copy.copy(whole).to(accelerator.device)]  # `Batch.to` moves in place.
         rows = _Graphs(whole)
     loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
     return accelerator.prepare(loader)
@@ -212,13 +249,16 @@ class _Graphs(Dataset[Batch]):
 
 @contextmanager
 def _bar(progress: bool | Progress, epochs: int, accelerator: Accelerator) -> Iterator[Callable[[int], None]]:
-    if progress is False or not accelerator.is_main_process:
-        yield lambda epochs: None
-    elif isinstance(progress, Progress):
+    console = Console(stderr=True)
+    if isinstance(progress, Progress):
         task = progress.add_task("training", total=epochs)
-        yield lambda epochs: progress.update(task, advance=epochs)
-        progress.remove_task(task)
-    else:
+        try:
+            yield lambda epochs: progress.update(task, advance=epochs)
+        finally:
+            progress.remove_task(task)
+    elif progress and accelerator.is_main_process and console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as own, _bar(own, epochs, accelerator) as advance:
+        with Progress(*columns, console=console, transient=True) as own, _bar(own, epochs, accelerator) as advance:
             yield advance
+    else:
+        yield lambda epochs: None

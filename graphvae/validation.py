@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 
 def check_graph(graph: Data, directed: bool) -> Tensor:
@@ -16,12 +16,35 @@ def check_graph(graph: Data, directed: bool) -> Tensor:
         TypeError, ValueError: See `graphs.as_batch`.
     """
     check_features(graph.x)
+    if not isinstance(graph.edge_index, Tensor):
+        raise TypeError(f"'edge_index' must be a torch.Tensor, got {type(graph.edge_index).__name__}")
     num_nodes = int(graph.num_nodes or 0)
-    if num_nodes == 0:
-        raise ValueError("'graphs' must have at least one node each, got a graph with none")
+    if num_nodes < 1:
+        raise ValueError(f"'num_nodes' must be at least 1, got {num_nodes}; drop empty graphs")
     if graph.x is not None and graph.x.size(0) != num_nodes:
         raise ValueError(f"'x' must have one row per node, got {graph.x.size(0)} rows for {num_nodes} nodes")
+    if graph.x is not None and graph.x.device != graph.edge_index.device:
+        devices = f"'x' on {graph.x.device} and 'edge_index' on {graph.edge_index.device}"
+        raise ValueError(f"'graphs' must be on one device, got {devices}; use .to(device)")
+    _check_rows(graph.get("ptr"), graph.get("batch"), num_nodes)
     return check_edges(graph.edge_index, num_nodes, directed)
+
+
+def _check_rows(ptr: Tensor | None, batch: Tensor | None, num_nodes: int) -> None:
+    """Checks that the `ptr` and `batch` of a PyG batch say the same of all of its nodes."""
+    remedy = "rebuild the batch with Batch.from_data_list"
+    if ptr is None and batch is not None:
+        raise ValueError(f"'graphs' must have 'ptr' beside 'batch', got none; {remedy}")
+    if ptr is None:
+        return
+    sizes = ptr.diff()
+    if int(ptr[0]) != 0 or int(ptr[-1]) != num_nodes or bool((sizes < 0).any()):
+        raise ValueError(f"'ptr' must rise from 0 to {num_nodes} nodes, got {int(ptr[0])} to {int(ptr[-1])}; {remedy}")
+    if bool((sizes == 0).any()):
+        raise ValueError(f"'graphs' must have at least one node each, graph {int((sizes == 0).nonzero()[0])} has none")
+    rows = torch.arange(sizes.numel(), device=ptr.device).repeat_interleave(sizes)
+    if batch is not None and not torch.equal(batch, rows):
+        raise ValueError(f"'batch' must give each node the graph that 'ptr' gives it, it does not; {remedy}")
 
 
 def check_features(x: Tensor | None) -> None:
@@ -30,6 +53,8 @@ def check_features(x: Tensor | None) -> None:
         return
     if not isinstance(x, Tensor):
         raise TypeError(f"'x' must be a torch.Tensor, got {type(x).__name__}; use torch.as_tensor(x)")
+    if x.layout != torch.strided:
+        raise TypeError(f"'x' must be dense, got {x.layout}; use x.to_dense()")
     if not x.is_floating_point():
         raise TypeError(f"'x' must be floating point, got {x.dtype}; use x.float()")
     if x.dim() != 2:
@@ -90,25 +115,34 @@ def _check_simple(edge_index: Tensor, num_nodes: int, directed: bool) -> None:
         )
 
 
-def check_collation(graphs: Sequence[Data]) -> None:
-    """Checks that a list of graphs can form one batch."""
+def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]:
+    """Checks a list of graphs and returns them as PyG can collate them: `x`, int64 `edge_index` and `num_nodes` alone.
+
+    Raises:
+        TypeError, ValueError: See `graphs.as_batch`; the message names the graph.
+    """
     if not graphs:
         raise ValueError("'graphs' must hold at least one graph, got an empty list")
+    checked = []
     for position, graph in enumerate(graphs):
         if not isinstance(graph, Data):
             raise TypeError(f"'graphs[{position}]' must be a PyG Data, got {type(graph).__name__}")
-        if (graph.num_nodes or 0) == 0:
-            raise ValueError(f"'graphs[{position}]' must have at least one node, got none; drop it")
-        if (graph.x is None) != (graphs[0].x is None):
-            lacks, has = (position, 0) if graph.x is None else (0, position)
-            raise ValueError(f"'graphs' must all have features 'x' or none, graph {lacks} has none and graph {has} has")
-        if graph.x is not None and graph.x.shape[1:] != graphs[0].x.shape[1:]:
-            widths = f"{tuple(graphs[0].x.shape)} in graph 0 and {tuple(graph.x.shape)} in graph {position}"
-            raise ValueError(f"'graphs' must have features 'x' of one width, got {widths}")
-        edges = graph.edge_index
-        local_maximum = int(edges.max()) if isinstance(edges, Tensor) and edges.numel() else -1
-        if local_maximum >= int(graph.num_nodes or 0):
-            raise ValueError(
-                f"'graphs[{position}].edge_index' must hold nodes 0 to {int(graph.num_nodes or 0) - 1}, "
-                f"got {local_maximum}"
-            )
+        if isinstance(graph, Batch):
+            raise TypeError(f"'graphs[{position}]' must be one graph, got a PyG Batch; use its to_data_list()")
+        try:
+            edge_index = check_graph(graph, directed)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"'graphs[{position}]': {error}") from None
+        _check_alike(graphs[0].x, graph.x, position)
+        checked.append(Data(x=graph.x, edge_index=edge_index, num_nodes=graph.num_nodes))
+    return checked
+
+
+def _check_alike(first: Tensor | None, x: Tensor | None, position: int) -> None:
+    """Checks that the features of graph `position` can be joined to those of graph 0."""
+    if (x is None) != (first is None):
+        lacks, has = (position, 0) if x is None else (0, position)
+        raise ValueError(f"'graphs' must all have features 'x' or none, graph {lacks} has none and graph {has} has")
+    if x is not None and first is not None and x.size(1) != first.size(1):
+        widths = f"{first.size(1)} in graph 0 and {x.size(1)} in graph {position}"
+        raise ValueError(f"'graphs' must have features 'x' of one width, got {widths}")

@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -17,14 +18,14 @@ import torch
 from torch_geometric.data import Data, Dataset
 from torch_geometric.datasets import Coauthor, Planetoid
 
-from graphvae.datasets.folders import data_root, read_arrays
+from graphvae.datasets.folders import both_directions, data_root, read_arrays
 from graphvae.validation import check_graph
 
 PLANETOID = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
 _ARRAYS = ("num_nodes", "edge_index", "x_shape", "x_indptr", "x_indices", "x_data", "y")
 
 
-def citation(name: str, root: str | os.PathLike[str] | None = None) -> Data:
+def citation(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Data:
     """A citation or co-authorship graph: undirected, without self loops, with `x`, `y` and `name`.
 
     Args:
@@ -36,9 +37,10 @@ def citation(name: str, root: str | os.PathLike[str] | None = None) -> Data:
     Raises:
         ValueError: An unknown name, or data that is neither there nor can be downloaded.
     """
+    name = os.fspath(name)
     key = name.lower().replace("_", "-")
-    if str(name).endswith(".npz"):
-        graph = read_npz(Path(name))
+    if key.endswith(".npz"):
+        key, graph = Path(name).stem, read_npz(Path(name))
     elif key in PLANETOID:
         graph = _planetoid(PLANETOID[key], data_root(root))
     elif key == "coauthor-cs":
@@ -59,17 +61,23 @@ def read_npz(path: Path) -> Data:
     if not path.is_file():
         raise ValueError(f"no file {path}; give the path of an npz file")
     arrays = read_arrays(path, _ARRAYS)
+    try:
+        return _attributed(arrays)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _attributed(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Data:
     columns, data = arrays["x_indices"], arrays["x_data"]
     values = np.ones(len(columns), dtype=np.float32) if data.size == 0 else data.astype(np.float32)
-    x = scipy.sparse.csr_matrix((values, columns, arrays["x_indptr"]), shape=tuple(arrays["x_shape"])).toarray()
-    once = torch.from_numpy(arrays["edge_index"].astype(np.int64))
-    edge_index = torch.cat([once, once.flip(0)], 1)
-    graph = Data(x=torch.from_numpy(x), edge_index=edge_index, y=torch.from_numpy(arrays["y"].astype(np.int64)))
-    graph.num_nodes = int(arrays["num_nodes"])
-    try:
-        check_graph(graph, directed=False)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    x = scipy.sparse.csr_matrix((values, columns, arrays["x_indptr"]), shape=tuple(arrays["x_shape"]))
+    x.check_format(full_check=True)  # Without it a column out of range writes outside of the dense array.
+    num_nodes, y = int(arrays["num_nodes"]), torch.from_numpy(arrays["y"].astype(np.int64))
+    if y.shape != (num_nodes,):
+        raise ValueError(f"'y' must be one label per node, got shape {tuple(y.shape)} for {num_nodes} nodes")
+    edge_index = both_directions(arrays["edge_index"])
+    graph = Data(x=torch.from_numpy(x.toarray()), edge_index=edge_index, y=y, num_nodes=num_nodes)
+    check_graph(graph, directed=False)
     return graph
 
 

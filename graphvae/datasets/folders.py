@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -30,15 +33,24 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any,
     Raises:
         ValueError: Not an npz file, an array is missing, or an array is pickled.
     """
+    if not zipfile.is_zipfile(path):  # What else np.load reads is a lone array, or a pickle.
+        raise ValueError(f"{path} is not an npz file of plain arrays")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file]
-            if missing:
-                raise ValueError(f"{path} must hold the arrays {', '.join(names)}, it lacks {', '.join(missing)}")
-            return {name: file[name] for name in names}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error})") from error
-    except ValueError as error:
-        if "pickle" in str(error):
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in names if name in stored}
+    except (OSError, EOFError, NotImplementedError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
-        raise
+        raise ValueError(f"{path} is damaged or not an npz file ({error})") from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} must hold the arrays {', '.join(names)}, it lacks {', '.join(missing)}")
+    return arrays
+
+
+def both_directions(once: np.ndarray[Any, Any]) -> Tensor:
+    """`(2, 2E)` edges of an array `(2, E)` that names each undirected edge once."""
+    if once.ndim != 2 or len(once) != 2 or not (np.issubdtype(once.dtype, np.integer) or once.size == 0):
+        raise ValueError(f"'edge_index' must be (2, E) integers, got shape {once.shape} of {once.dtype}")
+    edges = torch.from_numpy(once.astype(np.int64))
+    return torch.cat([edges, edges.flip(0)], 1)

@@ -17,7 +17,7 @@ from graphvae.graphs import as_batch
 _PARTS = ("message", "supervision", "val_edges", "val_non_edges", "test_edges", "test_non_edges")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinkSplit:
     """A division of the pairs of nodes of one undirected graph. Pairs are `(2, P)` with row < column.
 
@@ -43,10 +43,12 @@ class LinkSplit:
     ratio: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        keys = {part: self.keys(getattr(self, part)) for part in _PARTS}
+        _check_ratio(self.ratio)
+        keys = {part: _keys(getattr(self, part), self.num_nodes, part) for part in _PARTS}
         for part, values in keys.items():
-            if values.unique().numel() != values.numel():
-                raise ValueError(f"'{part}' must hold every pair once, with row < column and nodes below num_nodes")
+            row, column = getattr(self, part)
+            if values.unique().numel() != values.numel() or bool((row > column).any()):
+                raise ValueError(f"'{part}' must hold every pair once, with row < column")
         held_out = _PARTS[2:]
         for position, part in enumerate(held_out):
             for other in ("message", "supervision", *held_out[:position]):
@@ -62,8 +64,7 @@ class LinkSplit:
             ValueError: `graph` is not a simple undirected graph, `ratio` does not add to 100, or there are too few
                 edges or non-edges.
         """
-        if len(ratio) != 3 or min(ratio) <= 0 or sum(ratio) != 100:
-            raise ValueError(f"'ratio' must be three positive percentages that add to 100, got {ratio}")
+        _check_ratio(ratio)
         batch = as_batch(graph)
         if batch.layout.num_graphs != 1:
             raise ValueError(f"'graph' must be one graph, got a batch of {batch.layout.num_graphs}")
@@ -86,7 +87,8 @@ class LinkSplit:
         """What the encoder may see: the features of `data` and the message edges, in both directions."""
         if data.num_nodes != self.num_nodes:
             raise ValueError(f"'data' must have the {self.num_nodes} nodes of this split, got {data.num_nodes}")
-        return Data(x=data.x, edge_index=torch.cat([self.message, self.message.flip(0)], 1), num_nodes=self.num_nodes)
+        message = self.message.to(data.edge_index.device)
+        return Data(x=data.x, edge_index=torch.cat([message, message.flip(0)], 1), num_nodes=self.num_nodes)
 
     def held_out(self, part: str) -> tuple[Tensor, Tensor]:
         """Edges and non-edges of "val" or "test"."""
@@ -100,16 +102,13 @@ class LinkSplit:
         Raises:
             ValueError: With the number of such pairs.
         """
-        seen = torch.isin(self.keys(pairs), self.keys(self.message))
+        seen = torch.isin(self.keys(pairs.cpu()), self.keys(self.message))
         if bool(seen.any()):
             raise ValueError(f"'pairs' must not be in the message graph, {int(seen.sum())} are: their score is no test")
 
     def keys(self, pairs: Tensor) -> Tensor:
         """One integer per unordered pair of `(2, P)`."""
-        low, high = pairs.min(0).values, pairs.max(0).values
-        if pairs.numel() and (int(low.min()) < 0 or int(high.max()) >= self.num_nodes or bool((low == high).any())):
-            raise ValueError(f"'pairs' must join two different nodes of 0 to {self.num_nodes - 1}")
-        return low * self.num_nodes + high
+        return _keys(pairs, self.num_nodes, "pairs")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the split to one safetensors file."""
@@ -132,9 +131,27 @@ class LinkSplit:
                 tensors = {part: file.get_tensor(part) for part in _PARTS}
             first, second, third = (int(share) for share in facts["ratio"].split("/"))
             num_nodes, seed = int(facts["num_nodes"]), int(facts["seed"])
-        except (SafetensorError, KeyError) as error:
+            return cls(num_nodes=num_nodes, seed=seed, ratio=(first, second, third), **tensors)
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise ValueError(f"{path} is not a split written by LinkSplit.save ({error})") from error
-        return cls(num_nodes=num_nodes, seed=seed, ratio=(first, second, third), **tensors)
+
+
+def _check_ratio(ratio: tuple[int, int, int]) -> None:
+    whole = len(ratio) == 3 and all(isinstance(share, int) for share in ratio)
+    if not whole or min(ratio) <= 0 or sum(ratio) != 100:
+        raise ValueError(f"'ratio' must be three positive whole percentages that add to 100, got {ratio}")
+
+
+def _keys(pairs: Tensor, num_nodes: int, name: str) -> Tensor:
+    """One integer per unordered pair; `name` is what a message calls `pairs`."""
+    if pairs.dtype != torch.int64 or pairs.dim() != 2 or pairs.size(0) != 2:
+        raise ValueError(f"'{name}' must be (2, P) of int64, got shape {tuple(pairs.shape)} of {pairs.dtype}")
+    low, high = pairs.min(0).values, pairs.max(0).values
+    wrong = ((low < 0) | (high >= num_nodes) | (low == high)).nonzero()
+    if wrong.numel():
+        pair = tuple(pairs[:, wrong[0, 0]].tolist())
+        raise ValueError(f"'{name}' must join two different nodes of 0 to {num_nodes - 1}, got {pair}")
+    return low * num_nodes + high
 
 
 def _non_edges(edges: Tensor, num_nodes: int, count: int, generator: torch.Generator) -> Tensor:
@@ -142,7 +159,7 @@ def _non_edges(edges: Tensor, num_nodes: int, count: int, generator: torch.Gener
     pairs = num_nodes * (num_nodes - 1) // 2
     absent = pairs - edges.size(1)
     if absent < count:
-        raise ValueError(f"'graph' must have {count} pairs that are not joined, to be told from edges, got {absent}")
+        raise ValueError(f"'graph' must have {count} pairs of nodes that are not joined to hold out, got {absent}")
     taken = edges[0] * num_nodes + edges[1]
     if absent < pairs // 4:  # So dense that listing all pairs costs no more than the edges do.
         every = torch.triu_indices(num_nodes, num_nodes, 1)

@@ -1,0 +1,39 @@
+"""Every Python snippet of the README and the docs runs, and the README's table is the one the results make."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPETS = [
+    pytest.param(code, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
+]
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_snippets_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
+
+
+def test_the_elbo_of_the_readme_is_the_one_of_the_library():
+    body = re.search(r"```py\n(.*?)```", PAGES[0].read_text(), re.DOTALL).group(1)
+    source = (ROOT / "graphvae" / "bounds.py").read_text()
+    for line in body.splitlines()[1:]:
+        assert line.partition("#")[0].strip() in source
+
+
+def test_the_table_of_the_readme_comes_from_the_results():
+    found = re.search(r"<!-- results -->\n(.*?)\n?<!-- end of results -->", PAGES[0].read_text(), re.DOTALL).group(1)
+    made = runpy.run_path(str(ROOT / "benchmarks" / "01_link_prediction" / "table.py"))["table"]()
+    assert found.strip() == made.strip()
+
+
+def test_the_project_speaks_of_itself_alone():
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        assert not re.search(r"(^|[\s\"'(=`])/(work|root|home|tmp)/", page.read_text(), re.MULTILINE), page

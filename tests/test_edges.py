@@ -1,0 +1,154 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import all_edge_sets, random_graph
+from graphvae.distributions import BernoulliEdges
+from graphvae.edges import Bilinear, IndefiniteInnerProduct, InnerProduct
+from graphvae.graphs import Layout, as_batch, batch_of, density, permute
+
+FACTORS = {
+    "inner product": lambda: InnerProduct(0.3),
+    "inner product with network": lambda: InnerProduct(0.3, nn.Sequential(nn.Linear(3, 6), nn.Tanh())),
+    "indefinite": lambda: IndefiniteInnerProduct(3, 0.2),
+    "bilinear": lambda: Bilinear(3, 0.2),
+}
+pytestmark = pytest.mark.usefixtures("double")
+
+
+@pytest.fixture(params=FACTORS)
+def edges(request):
+    factor = FACTORS[request.param]()
+    for parameter in factor.parameters():
+        nn.init.normal_(parameter)
+    return factor
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2, 3, 4])
+def test_probabilities_of_all_graphs_sum_to_one(edges, num_nodes):
+    distribution = edges(torch.randn(num_nodes, 3))
+    total = sum(distribution.log_prob(graph).exp() for graph in all_edge_sets(num_nodes, edges.directed))
+    torch.testing.assert_close(total, torch.ones(1), rtol=0, atol=1e-12)
+
+
+def test_the_ordered_double_product_would_not_sum_to_one():
+    """The usual presentation squares every pair of an undirected graph; its mass is far from one."""
+    z = torch.randn(4, 3)
+    undirected = InnerProduct(0.3)(z)
+    ordered = BernoulliEdges(undirected.left, undirected.right, undirected.bias, directed=True)
+    mass = sum(ordered.log_prob(graph).exp() for graph in all_edge_sets(4, directed=False))
+    assert mass.item() < 0.9
+
+
+def test_log_prob_is_that_of_independent_bernoullis(edges):
+    graph = random_graph(9, 0.4, seed=1, directed=edges.directed)
+    distribution = edges(torch.randn(9, 3))
+    every = torch.tensor([(i, j) for i in range(9) for j in range(9) if (i != j if edges.directed else i < j)]).T
+    present = torch.zeros(9, 9)
+    present[tuple(graph.edge_index)] = 1
+    bernoulli = torch.distributions.Bernoulli(logits=distribution.logits(every))
+    expected = bernoulli.log_prob(present[tuple(every)]).sum()
+    torch.testing.assert_close(distribution.log_prob(graph.edge_index)[0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_batch_equals_its_graphs(edges):
+    graphs = [random_graph(n, 0.5, seed=n, directed=edges.directed) for n in (4, 1, 7, 2)]
+    batch = as_batch(graphs, directed=edges.directed)
+    z = torch.randn(batch.layout.num_rows, 3)
+    together = edges(z, batch.layout).log_prob(batch.edge_index)
+    alone = [edges(part).log_prob(g.edge_index) for part, g in zip(z.split([4, 1, 7, 2]), graphs, strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-12, atol=1e-12)
+
+
+def test_relabelling_changes_nothing(edges):
+    batch = as_batch([random_graph(8, 0.4, seed=3, directed=edges.directed)], directed=edges.directed)
+    z, order = torch.randn(8, 3), torch.randperm(8)
+    before = edges(z, batch.layout).log_prob(batch.edge_index)
+    after = edges(z[order], batch.layout).log_prob(permute(batch, order).edge_index)
+    torch.testing.assert_close(before, after, rtol=1e-12, atol=1e-12)
+
+
+def test_logits_are_symmetric_exactly_when_undirected(edges):
+    distribution = edges(torch.randn(5, 3))
+    pairs = torch.combinations(torch.arange(5)).T
+    same = torch.allclose(distribution.logits(pairs), distribution.logits(pairs.flip(0)))
+    assert same is not edges.directed
+
+
+def test_samples_follow_the_stated_law(edges):
+    torch.manual_seed(3)
+    distribution = edges(torch.randn(3, 3))
+    support = list(all_edge_sets(3, edges.directed))
+    probabilities = torch.cat([distribution.log_prob(graph) for graph in support]).exp()
+    code = {frozenset(map(tuple, graph.T.tolist())): k for k, graph in enumerate(support)}
+    layout = Layout.of([3] * 20000)
+    copies = BernoulliEdges(
+        distribution.left.repeat(20000, 1),
+        distribution.right.repeat(20000, 1),
+        distribution.bias,
+        layout,
+        edges.directed,
+    )
+    generator = torch.Generator().manual_seed(7)
+    samples = batch_of(torch.zeros(60000, 1), copies.sample(generator), layout).to_data_list()
+    counts = torch.zeros(len(support))
+    for sample in samples:
+        counts[code[frozenset(map(tuple, sample.edge_index.T.tolist()))]] += 1
+    expected = probabilities * 20000
+    kept = expected > 5
+    chi_square = ((counts - expected)[kept] ** 2 / expected[kept]).sum() / (kept.sum() - 1)
+    assert chi_square < 2.0
+
+
+def test_sampling_is_reproducible_and_leaves_global_randomness_alone(edges):
+    distribution = edges(torch.randn(30, 3))
+    state = torch.get_rng_state()
+    first, second = (distribution.sample(torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_expected_edges_and_shift(edges):
+    distribution = edges(torch.randn(40, 3)).shifted(-2.0)
+    every = torch.cat(list(distribution.all_logits()))
+    assert every.numel() == (1560 if edges.directed else 780)
+    torch.testing.assert_close(distribution.expected_edges()[0], every.sigmoid().sum())
+    torch.testing.assert_close(
+        every.sort().values, torch.cat(list(distribution.shifted(0.0).all_logits())).sort().values
+    )
+
+
+@pytest.mark.parametrize("make", [InnerProduct, lambda d: IndefiniteInnerProduct(3, d), lambda d: Bilinear(3, d)])
+def test_bias_starts_at_the_log_odds_of_the_density(make):
+    graph = random_graph(30, 0.1, seed=0)
+    edges = make(density(graph))
+    chance = edges(torch.zeros(30, 3)).expected_edges().item()
+    count = graph.edge_index.size(1) / (1 if edges.directed else 2)
+    assert math.isclose(chance, count, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_bad_density_is_refused(value):
+    with pytest.raises(ValueError, match="'density' must lie strictly between 0 and 1"):
+        InnerProduct(value)
+
+
+def test_indefinite_fits_a_bipartite_graph_that_no_inner_product_can():
+    """K(5,5): joined across, not within. No Gram matrix is large across and small within; an indefinite one is."""
+    rows, columns = torch.arange(5).repeat_interleave(5), torch.arange(5, 10).repeat(5)
+    edge_index = torch.cat([torch.stack([rows, columns]), torch.stack([columns, rows])], 1)
+    best = {}
+    for name, factor in {"definite": InnerProduct(0.5), "indefinite": IndefiniteInnerProduct(2, 0.5)}.items():
+        torch.manual_seed(1)
+        z = nn.Parameter(0.1 * torch.randn(10, 2))
+        # A positive scale and a free bias for both: what differs is the sign of the form.
+        optimizer = torch.optim.Adam([z, *factor.parameters()], lr=0.05)
+        for _ in range(400):
+            optimizer.zero_grad()
+            (-factor(z).log_prob(edge_index)).sum().backward()
+            optimizer.step()
+        best[name] = factor(z).log_prob(edge_index).item()
+    assert best["indefinite"] > -0.5
+    assert best["definite"] < best["indefinite"]

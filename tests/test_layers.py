@@ -1,0 +1,89 @@
+"""A module imports only from layers below its own (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import graphvae
+
+PACKAGE = Path(graphvae.__file__).parent
+LAYERS = {
+    "validation": 0,
+    "graphs": 0,
+    "pairs": 0,
+    "distributions": 1,
+    "priors": 2,
+    "encoders": 2,
+    "backbones": 2,
+    "edges": 2,
+    "features": 2,
+    "model": 3,
+    "bounds": 4,
+    "objectives": 4,
+    "resuming": 5,
+    "training": 5,
+    "descriptions": 5,
+    "checkpoints": 5,
+    "datasets": 5,
+    "evaluation": 5,
+    "recipes": 6,
+    "plots": 7,
+    "cli": 8,
+    "__main__": 9,
+    "__init__": 9,
+}
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def part_of(name: str) -> str:
+    return name.removeprefix("graphvae").removeprefix(".").partition(".")[0] or "__init__"
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of graphvae that a file imports when it runs, not those it only names in annotations."""
+    tree = ast.parse((PACKAGE / path).read_text())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphvae"):
+            names = [alias.name for alias in node.names] if node.module == "graphvae" else [""]
+            found |= {part_of(f"{node.module}.{name}" if name in LAYERS else node.module) for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {part_of(alias.name) for alias in node.names if alias.name.startswith("graphvae")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_down(path):
+    own = path.parts[0].removesuffix(".py")
+    assert own in LAYERS, f"{own} has no layer yet; give it one here and in docs/architecture.md"
+    for other in imported(path) - {own, "__init__"}:
+        assert LAYERS[other] <= LAYERS[own], f"{path} imports from {other}, which is above it"
+
+
+def test_layer_zero_is_in_order():
+    """Within layer 0 too there is one direction: validation, graphs, pairs."""
+    assert imported(Path("validation.py")) == set()
+    assert imported(Path("graphs.py")) == {"validation"}
+    assert imported(Path("pairs.py")) == {"graphs"}
+
+
+def test_only_the_command_line_reads_the_version_from_the_package():
+    assert {str(path) for path in FILES if "__init__" in imported(path)} <= {"cli.py"}
+
+
+def test_the_library_does_not_print_or_seed():
+    for path in FILES:
+        tree = ast.parse((PACKAGE / path).read_text())
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & {"print", "torch.set_default_dtype", "random.seed", "np.random.seed"}, path
+        if path.name not in ("training.py", "link_prediction.py"):  # They fork the generator first.
+            assert "torch.manual_seed" not in calls, path

@@ -1,0 +1,143 @@
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import GCN, GCNConv
+
+from conftest import random_graph
+from graphvae import GraphVAE, as_batch, edgeless, elbo
+from graphvae.backbones import Nodewise, Stack
+from graphvae.edges import Bilinear, InnerProduct
+from graphvae.encoders import NormalEncoder
+from graphvae.features import BernoulliFeatures, CategoricalFeatures, GaussianFeatures
+from graphvae.priors import EmpiricalSizes, StandardNormal
+
+
+def model_with(edges=None, features=None, sizes=None, width=5):
+    return GraphVAE(StandardNormal(3), NormalEncoder(GCN(width, 8, 2), 8, 3), edges, features, sizes)
+
+
+def gaussian(width=5):
+    return GaussianFeatures(Stack(GCNConv(3, 8), nn.Tanh()), 8, width)
+
+
+def test_samples_are_valid_graphs_of_the_stated_sizes():
+    model = model_with(InnerProduct(0.3), gaussian(), EmpiricalSizes([2, 5, 5, 9], smoothing=0.0))
+    graphs = model.sample(300, torch.Generator().manual_seed(1))
+    assert graphs.num_graphs == 300
+    assert set(graphs.layout.host_sizes) == {2, 5, 9}
+    parts = graphs.to_data_list()
+    assert len(parts) == 300
+    assert as_batch(parts).layout.host_sizes == graphs.layout.host_sizes
+    assert parts[0].x.shape == (parts[0].num_nodes, 5)
+    assert elbo(model, graphs).isfinite().all()
+
+
+def test_the_density_of_samples_is_that_of_the_model():
+    model = model_with(InnerProduct(0.2), sizes=EmpiricalSizes([12], smoothing=0.0)).double()
+    nn.init.constant_(model.edges.log_scale, -30.0)  # Only the bias is left, so every pair has probability 0.2.
+    graphs = model.sample(500, torch.Generator().manual_seed(1))
+    share = graphs.edge_index.size(1) / (500 * 12 * 11)
+    assert abs(share - 0.2) < 4 * (0.2 * 0.8 / (500 * 66)) ** 0.5
+
+
+def test_sampling_is_reproducible_and_leaves_global_randomness_alone():
+    model = model_with(InnerProduct(0.3), gaussian(), EmpiricalSizes([2, 5, 9]))
+    state = torch.get_rng_state()
+    first, second = (model.sample(20, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first.x, second.x)
+    assert torch.equal(first.edge_index, second.edge_index)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_features_are_drawn_given_the_edges_that_were_drawn():
+    model = model_with(InnerProduct(0.5), gaussian(), EmpiricalSizes([6], smoothing=0.0))
+    nn.init.constant_(model.features.scale.head.bias, -50.0)
+    nn.init.zeros_(model.features.scale.head.weight)
+    model.prior.requires_grad_(False)
+    graphs = model.sample(50, torch.Generator().manual_seed(2))
+    z = model.prior(graphs.layout).sample(_after_sizes(model, 50, 2))
+    expected = model.features(z, graphs.edge_index, graphs.layout).mean
+    torch.testing.assert_close(graphs.x, expected, atol=0.05, rtol=0)
+
+
+def _after_sizes(model, num_graphs, seed):
+    generator = torch.Generator().manual_seed(seed)
+    model.sizes().sample(num_graphs, generator)
+    return generator
+
+
+def test_vectors_are_sampled_without_sizes_or_edges():
+    features = BernoulliFeatures(Nodewise(nn.Linear(3, 8)), 8, 4)
+    model = GraphVAE(StandardNormal(3), NormalEncoder(Nodewise(nn.Linear(4, 8)), 8, 3), features=features)
+    graphs = model.sample(10)
+    assert graphs.x.shape == (10, 4)
+    assert graphs.num_graphs == 10
+    assert graphs.edge_index.size(1) == 0
+
+
+def test_directed_models_take_directed_graphs_and_others_do_not():
+    graph = random_graph(6, 0.4, seed=1, directed=True)
+    assert elbo(model_with(Bilinear(3, 0.2)), graph).shape == (1,)
+    with pytest.raises(ValueError, match="must hold both directions of an undirected edge"):
+        elbo(model_with(InnerProduct(0.2)), graph)
+    assert elbo(model_with(features=gaussian()), graph).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("features", "x", "message"),
+    [
+        (lambda: gaussian(4), torch.zeros(3, 5), "'x' must have the model's 4 features, got 5"),
+        (
+            lambda: BernoulliFeatures(GCN(3, 8, 1), 8, 5),
+            torch.full((3, 5), 0.5),
+            r"'x' must be Boolean for BernoulliFeatures, got x\[0, 0\] = 0.5",
+        ),
+        (
+            lambda: CategoricalFeatures(GCN(3, 8, 1), 8, 5),
+            torch.ones(3, 5),
+            r"'x' must be OneHot for CategoricalFeatures, got x\[0\] = ",
+        ),
+        (lambda: None, None, "'graphs' must have node features 'x'"),
+    ],
+)
+def test_features_outside_the_model_are_refused(features, x, message):
+    graph = random_graph(3, 0.5, seed=0)
+    graph.x, graph.num_nodes = x, 3
+    with pytest.raises(ValueError, match=message):
+        elbo(model_with(InnerProduct(0.2), features()), graph)
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(ValueError, match="'edges' or 'features' must be given"):
+        model_with()
+    with pytest.raises(ValueError, match="'sizes' must be given to sample graphs"):
+        model_with(InnerProduct(0.2)).sample(3)
+    with pytest.raises(ValueError, match="'num_graphs' must be positive, got 0"):
+        model_with(InnerProduct(0.2), sizes=EmpiricalSizes([3])).sample(0)
+
+
+def test_every_factor_runs_in_float64_and_bfloat16():
+    for dtype in (torch.float64, torch.bfloat16):
+        model = model_with(InnerProduct(0.2), gaussian()).to(dtype)
+        graph = random_graph(6, 0.4, seed=1)
+        graph.x = graph.x.to(dtype)
+        value = elbo(model, graph)
+        value.sum().backward()
+        assert value.isfinite().all()
+        assert model.encoder.loc.weight.grad.dtype == dtype
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_equals_cpu():
+    model, batch = model_with(InnerProduct(0.2), gaussian()), as_batch([random_graph(n, 0.4, seed=n) for n in (6, 2)])
+    noise = torch.randn(8, 3)
+    here = elbo(model, batch, noise=noise)
+    there = elbo(model.cuda(), batch.to("cuda"), noise=noise.cuda())
+    torch.testing.assert_close(here, there.cpu(), rtol=1e-4, atol=1e-3)
+
+
+def test_an_edgeless_batch_is_checked_against_the_model():
+    features = BernoulliFeatures(Nodewise(nn.Linear(3, 8)), 8, 4)
+    model = GraphVAE(StandardNormal(3), NormalEncoder(Nodewise(nn.Linear(4, 8)), 8, 3), features=features)
+    with pytest.raises(ValueError, match="'x' must be Boolean"):
+        model.check(edgeless(torch.full((3, 4), 0.5)))
