@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -32,10 +31,10 @@ class Layout:
     @classmethod
     def of(cls, sizes: Sequence[int] | Tensor, device: torch.device | str | None = None) -> Layout:
         """The layout of graphs with `sizes` rows each, a sequence or a `(B,)` integer tensor."""
-        sizes = torch.as_tensor(sizes, dtype=torch.long, device=device)
-        if sizes.dim() != 1 or sizes.numel() == 0 or bool((sizes < 0).any()):
+        sizes = torch.as_tensor(sizes, device=device)
+        if sizes.is_floating_point() or sizes.dim() != 1 or sizes.numel() == 0 or bool((sizes < 0).any()):
             raise ValueError(f"'sizes' must be a non-empty list of non-negative integers, got {sizes.tolist()}")
-        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        ptr = torch.nn.functional.pad(sizes.long().cumsum(0), (1, 0))
         return cls(ptr, int(ptr[-1]))
 
     @classmethod
@@ -84,9 +83,17 @@ class Layout:
         padded[mask] = rows
         return padded, mask
 
-    def to(self, device: torch.device | str | None, non_blocking: bool = False) -> Layout:
+    def to(self, device: torch.device | str | int | None, non_blocking: bool = False) -> Layout:
         """The same layout on another device (PyG's `Batch.to` calls this)."""
         return Layout(self.ptr.to(device, non_blocking=non_blocking), self.num_rows)
+
+    def cpu(self) -> Layout:
+        """The same layout on the CPU (PyG's `Batch.cpu` calls this)."""
+        return self.to("cpu")
+
+    def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = False) -> Layout:
+        """The same layout on a GPU (PyG's `Batch.cuda` calls this)."""
+        return self.to("cuda" if device is None else device, non_blocking)
 
     def __repr__(self) -> str:
         return f"Layout(num_graphs={self.num_graphs}, num_rows={self.num_rows})"
@@ -110,27 +117,23 @@ def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> B
     if isinstance(graphs, Batch) and has_layout(graphs):
         return graphs
     if isinstance(graphs, (list, tuple)):
-        check_collation(graphs)
-        graphs = Batch.from_data_list(list(graphs))
+        graphs = Batch.from_data_list(check_collation(graphs, directed))
     if not isinstance(graphs, Data):
         raise TypeError(f"'graphs' must be a PyG Data, Batch or a list of Data, got {type(graphs).__name__}")
     edge_index = check_graph(graphs, directed)
     num_nodes = int(graphs.num_nodes or 0)
     ptr = getattr(graphs, "ptr", None)
     layout = Layout.single(num_nodes, edge_index.device) if ptr is None else Layout(ptr, num_nodes)
-    if 0 in layout.host_sizes:
-        raise ValueError(f"'graphs' must have at least one node each, graph {layout.host_sizes.index(0)} has none")
     if layout.num_graphs > 1 and bool((layout.batch[edge_index[0]] != layout.batch[edge_index[1]]).any()):
         raise ValueError("'edge_index' must join nodes of one graph, an edge joins two graphs of the batch")
-    batch = batch_of(graphs.x, edge_index, layout) if ptr is None else copy.copy(graphs)
-    batch.edge_index, batch.layout = edge_index, layout
-    return batch
+    return batch_of(graphs.x, edge_index, layout)
 
 
 def has_layout(graphs: Data) -> bool:
     """Whether `graphs` is a batch this library checked, and has not been resized since."""
-    layout = getattr(graphs, "layout", None)
-    return isinstance(layout, Layout) and layout.num_rows == graphs.num_nodes
+    layout, x = getattr(graphs, "layout", None), graphs.x
+    rows = graphs.num_nodes if x is None else x.size(0)
+    return isinstance(layout, Layout) and layout.num_rows == rows == graphs.num_nodes
 
 
 def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout) -> Batch:
@@ -163,8 +166,8 @@ def edgeless(x: Tensor) -> Batch:
 
     There are no pairs of nodes, so log p(A|Z) is 0 and every bound on graphs is the bound on vectors.
     """
-    if x.dim() != 2 or not x.is_floating_point():
-        raise ValueError(f"'x' must be a (B, F) floating-point tensor, got {tuple(x.shape)} of {x.dtype}")
+    if x.dim() != 2 or x.size(0) == 0 or not x.is_floating_point():
+        raise ValueError(f"'x' must be a (B, F) floating-point tensor with B > 0, got {tuple(x.shape)} of {x.dtype}")
     layout = Layout.singles(x.size(0), x.device)
     batch = Batch(x=x, edge_index=layout.ptr.new_empty(2, 0), batch=layout.ptr[:-1], ptr=layout.ptr)
     batch._num_graphs = x.size(0)
@@ -180,7 +183,8 @@ def select(graphs: Batch, ids: Tensor) -> Batch:
     lengths = edge_ptr.diff()[ids]
     shift = (chosen.ptr[:-1] - layout.ptr[ids]).repeat_interleave(lengths)
     edge_index = graphs.edge_index[:, _ranges(edge_ptr[ids], lengths)] + shift
-    return batch_of(graphs.x[_ranges(layout.ptr[ids], chosen.sizes)], edge_index, chosen)
+    x = None if graphs.x is None else graphs.x[_ranges(layout.ptr[ids], chosen.sizes)]
+    return batch_of(x, edge_index, chosen)
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
@@ -197,10 +201,12 @@ def _edge_ptr(edge_index: Tensor, layout: Layout) -> Tensor:
 
 def permute(graphs: Batch, order: Tensor) -> Batch:
     """Relabels nodes: new node `k` is old node `order[k]`; `order` `(N,)` keeps every node in its graph."""
-    if not torch.equal(graphs.layout.batch[order].sort().values, graphs.layout.batch):
+    nodes = torch.arange(graphs.layout.num_rows, device=order.device)
+    graph_of = graphs.layout.batch
+    if not torch.equal(order.sort().values, nodes) or not torch.equal(graph_of[order], graph_of):
         raise ValueError("'order' must be a permutation that keeps every node in its own graph")
     inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(order.numel(), device=order.device)
+    inverse[order] = nodes
     x = None if graphs.x is None else graphs.x[order]
     return batch_of(x, inverse[graphs.edge_index], graphs.layout)
 

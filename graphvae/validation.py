@@ -26,7 +26,7 @@ def check_graph(graph: Data, directed: bool) -> Tensor:
     if graph.x is not None and graph.x.device != graph.edge_index.device:
         devices = f"'x' on {graph.x.device} and 'edge_index' on {graph.edge_index.device}"
         raise ValueError(f"'graphs' must be on one device, got {devices}; use .to(device)")
-    _check_rows(graph.get("ptr"), graph.get("batch"), num_nodes)
+    _check_rows(getattr(graph, "ptr", None), getattr(graph, "batch", None), num_nodes)
     return check_edges(graph.edge_index, num_nodes, directed)
 
 
@@ -104,15 +104,14 @@ def _check_simple(edge_index: Tensor, num_nodes: int, directed: bool) -> None:
             f"'edge_index' must have no duplicates, got {repeated.numel()}, first {divmod(key, num_nodes)}; "
             "use torch_geometric.utils.coalesce"
         )
-    if directed:
+    reverse = target * num_nodes + source
+    if directed or torch.equal(reverse.sort().values, keys):
         return
-    missing = ~torch.isin(target * num_nodes + source, keys)
-    if bool(missing.any()):
-        column = int(missing.nonzero()[0])
-        raise ValueError(
-            f"'edge_index' must hold both directions of an undirected edge, got {int(missing.sum())} without their "
-            f"reverse, first {tuple(edge_index[:, column].tolist())}; use torch_geometric.utils.to_undirected"
-        )
+    missing = edge_index[:, ~torch.isin(reverse, keys)]
+    raise ValueError(
+        f"'edge_index' must hold both directions of an undirected edge, got {missing.size(1)} without their "
+        f"reverse, first {tuple(missing[:, 0].tolist())}; use torch_geometric.utils.to_undirected"
+    )
 
 
 def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]:

@@ -38,7 +38,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any,
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in names if name in stored}
-    except (OSError, EOFError, NotImplementedError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
         raise ValueError(f"{path} is damaged or not an npz file ({error})") from error
