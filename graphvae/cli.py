@@ -89,21 +89,17 @@ def _link_prediction(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace, data: Data) -> None:
-    console = _console()
-    if options.out is not None:
-        plots.new_figure(1, 1)  # A missing matplotlib is told now rather than after the training.
-        _check_folder(options.out)
-    if options.json is not None:
-        _check_folder(options.json.parent)
     accelerator = _accelerator(options.device)
     first, second, third = (int(share) for share in options.ratio.split("/"))
     seeds = range(options.seed, options.seed + options.splits)
     splits = [LinkSplit.random(data, (first, second, third), seed) for seed in seeds]
+    _check_outputs(options)
+    console = _console()
     outcomes = _run_all(options.method or list(METHODS), data, splits, accelerator, console)
     rows = [link_prediction.summarise(method, results) for method, results in outcomes.items()]
     count = f"{options.splits} split{'s' * (options.splits > 1)} {options.ratio}"
     console.print(_table(rows, f"{data.name}, {count}, mean±standard deviation, %"))
-    _explain(console)
+    console.print("ECE, nats/pair: over all hidden pairs at their true density; '-' where scores are no probabilities.")
     result = document(options.command, _protocol(options, data), options.seed, rows)
     if options.json is not None:
         write_json(result, options.json)
@@ -112,8 +108,7 @@ def _compare(options: argparse.Namespace, data: Data) -> None:
         for split in splits:
             split.save(options.out / f"split-{split.seed}.safetensors")
         picture = options.out / "link-prediction.png"
-        first_split = {method: results[0] for method, results in outcomes.items()}
-        plots.link_prediction(first_split, splits[0], data, picture)
+        plots.link_prediction({method: results[0] for method, results in outcomes.items()}, splits[0], data, picture)
         console.print(f"Picture: {picture}", soft_wrap=True)
 
 
@@ -151,12 +146,6 @@ def _cell(value: dict[str, float | None], factor: float, form: str) -> str:
     return f"{value['mean'] * factor:{form}}{spread}"
 
 
-def _explain(console: Console) -> None:
-    console.print(
-        "ECE and nats/pair are over all hidden pairs at their true density; '-' where a score is no probability."
-    )
-
-
 def _protocol(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     return {
         "dataset": data.name,
@@ -184,8 +173,17 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=120)
 
 
+def _check_outputs(options: argparse.Namespace) -> None:
+    """What cannot be written, or drawn, is told before the training rather than after it."""
+    if options.out is not None:
+        plots.new_figure(1, 1)
+        _check_folder(options.out)
+    if options.json is not None:
+        _check_folder(options.json.parent)
+
+
 def _check_folder(folder: Path) -> None:
-    """Makes `folder` and tries it out, before anything long begins."""
+    """Makes `folder` and tries it out."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / ".graphvae-trial"

@@ -1,7 +1,7 @@
 """A module as plain JSON and back: its class, from a fixed set, and the arguments that made it.
 
 Arguments are read off the attributes of the same names, the convention of PyG (and of scikit-learn). Where PyG or
-torch keep an argument elsewhere, `_READ_ELSEWHERE` says where. A description is tried out before it is trusted: the
+torch keep an argument elsewhere, `library_arguments` says where. A description is tried out before it is trusted: the
 rebuilt module must agree with the original in every plain attribute and every tensor's shape.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch_geometric.nn import GATv2Conv, MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from graphvae import backbones, edges, encoders, features, model, priors
+from graphvae.library_arguments import READ_ELSEWHERE, aggregation
 
 _registered: dict[str, type[nn.Module]] = {}
 _OURS = (model, encoders, priors, edges, features, backbones)
@@ -98,7 +98,7 @@ def _parameters(module: nn.Module) -> list[inspect.Parameter]:
 
 
 def _argument(module: nn.Module, parameter: inspect.Parameter) -> Any:
-    for cls, name, read in _READ_ELSEWHERE:
+    for cls, name, read in READ_ELSEWHERE:
         if isinstance(module, cls) and name == parameter.name:
             return read(module)
     if not hasattr(module, parameter.name):
@@ -128,7 +128,7 @@ def _layer_arguments(module: BasicGNN) -> dict[str, Any]:
 def _passed_on(module: nn.Module, rebuilt: nn.Module) -> dict[str, Any]:
     """Arguments that went through `**kwargs` to `MessagePassing`: they show as differences to the rebuilt module."""
     layer, other = (m.convs[0] if isinstance(m, BasicGNN) else m for m in (module, rebuilt))
-    read = {"aggr": _aggregation, "flow": lambda layer: layer.flow}
+    read = {"aggr": aggregation, "flow": lambda layer: layer.flow}
     names = [name for name in read if getattr(layer, name) != getattr(other, name)]
     return {name: _json_of(read[name](layer), f"{type(module).__name__}.{name}") for name in names}
 
@@ -231,61 +231,3 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, _PLAIN) or isinstance(b, _PLAIN) or inspect.isroutine(a):
         return bool(a == b)
     return type(a) is type(b)
-
-
-def _aggregation(layer: MessagePassing) -> Any:
-    modular = "(" in str(layer.aggr)  # MessagePassing turns modules into their repr, for example "SumAggregation()".
-    return layer.aggr_module if modular else layer.aggr
-
-
-def _norm(model: BasicGNN) -> Any:
-    return model.norm or next((norm for norm in model.norms if not isinstance(norm, nn.Identity)), None)
-
-
-def _norm_name(norms: nn.ModuleList) -> str | None:
-    return type(norms[0]).__name__ if len(norms) and not isinstance(norms[0], nn.Identity) else None
-
-
-def _activation(layer: pyg.PNAConv) -> Any:
-    children = [child for network in [*layer.pre_nns, *layer.post_nns] for child in network]
-    return next((type(child).__name__ for child in children if not isinstance(child, pyg.Linear | nn.Linear)), "relu")
-
-
-def _degrees(layer: pyg.PNAConv) -> torch.Tensor:
-    """A histogram of the same two averages, all that PNA keeps: PyG divides its sums by `int(1.5)` = 1."""
-    lin, log = layer.aggr_module.init_avg_deg_lin, layer.aggr_module.init_avg_deg_log / math.log(2)
-    return torch.tensor([1.5 - (2 * log - lin), 3 * log - 2 * lin, 0.0, lin - log], dtype=torch.double)
-
-
-_Reader = Callable[[Any], Any]
-_READ_ELSEWHERE: list[tuple[type, str, _Reader]] = [
-    (BasicGNN, "dropout", lambda m: m.dropout.p),
-    (BasicGNN, "jk", lambda m: m.jk_mode),
-    (BasicGNN, "act_kwargs", lambda m: None),  # `act` is described as a module, which has them.
-    (BasicGNN, "norm", _norm),
-    (BasicGNN, "out_channels", lambda m: m.out_channels if getattr(m, "_is_conv_to_out", False) or m.jk_mode else None),
-    *[(pyg.MLP, name, lambda m: None) for name in ("in_channels", "hidden_channels", "out_channels", "num_layers")],
-    (pyg.MLP, "act_kwargs", lambda m: None),
-    (pyg.MLP, "bias", lambda m: [lin.bias is not None for lin in m.lins]),
-    (pyg.MLP, "norm", lambda m: _norm_name(m.norms)),
-    (pyg.PNAConv, "aggregators", lambda m: [type(aggr).__name__ for aggr in m.aggr_module.aggr.aggrs]),
-    (pyg.PNAConv, "scalers", lambda m: m.aggr_module.scaler),
-    (pyg.PNAConv, "deg", _degrees),
-    (pyg.PNAConv, "pre_layers", lambda m: (len(m.pre_nns[0]) + 1) // 2),
-    (pyg.PNAConv, "post_layers", lambda m: (len(m.post_nns[0]) + 1) // 2),
-    (pyg.PNAConv, "act", _activation),
-    (pyg.PNAConv, "train_norm", lambda m: isinstance(m.aggr_module.avg_deg_lin, nn.Parameter)),
-    *[(gin, "eps", lambda m: m.initial_eps) for gin in (pyg.GINConv, pyg.GINEConv)],
-    *[(gin, "train_eps", lambda m: isinstance(m.eps, nn.Parameter)) for gin in (pyg.GINConv, pyg.GINEConv)],
-    (pyg.ChebConv, "K", lambda m: len(m.lins)),
-    (pyg.SAGEConv, "bias", lambda m: m.lin_l.bias is not None),
-    (pyg.GraphConv, "bias", lambda m: m.lin_rel.bias is not None),
-    (pyg.TransformerConv, "bias", lambda m: m.lin_key.bias is not None),
-    (MessagePassing, "aggr", _aggregation),
-    (pyg.aggr.MultiAggregation, "aggrs", lambda m: list(m.aggrs)),
-    (pyg.SoftmaxAggregation, "t", lambda m: m._init_t),
-    (pyg.PowerMeanAggregation, "p", lambda m: m._init_p),
-    (pyg.BatchNorm, "in_channels", lambda m: m.module.num_features),
-    *[(pyg.BatchNorm, name, lambda m, n=name: getattr(m.module, n)) for name in ("eps", "momentum", "affine")],
-    (pyg.BatchNorm, "track_running_stats", lambda m: m.module.track_running_stats),
-]

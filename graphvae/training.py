@@ -144,9 +144,10 @@ def _seeded(seed: int, accelerator: Accelerator) -> Iterator[None]:
     # Not torch.manual_seed: it also seeds the GPUs that this run does not use.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)
+        # Processes differ in their noise; accelerate gives them one order of the data.
+        torch.default_generator.manual_seed(seed + accelerator.process_index)
         if accelerator.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            torch.cuda.manual_seed(seed + accelerator.process_index)
         yield
 
 

@@ -2,10 +2,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.sparse import csr_matrix
 
+from conftest import random_graph
 from graphvae.cli import main
 from graphvae.datasets import LinkSplit, standard_library
 from graphvae.recipes import link_prediction
@@ -77,6 +80,41 @@ def test_bad_input_is_one_line_and_status_two(arguments, message, tmp_path, monk
     assert error.startswith(f"graphvae: error: {message}")
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def npz_of(graph, path):
+    once = graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]].numpy()
+    x = csr_matrix(graph.x.numpy())
+    arrays = {"num_nodes": graph.num_nodes, "edge_index": once, "y": np.zeros(graph.num_nodes, dtype=int)}
+    features = {"x_shape": x.shape, "x_indptr": x.indptr, "x_indices": x.indices, "x_data": x.data}
+    np.savez(path, **arrays, **features)
+    return str(path)
+
+
+def test_a_file_of_ones_own_with_real_valued_features(tmp_path, capsys):
+    path = npz_of(random_graph(60, 0.2, seed=1), tmp_path / "mine.npz")
+    out = tmp_path / "result"
+    assert main(["link-prediction", "--dataset", path, "--splits", "1", "--out", str(out)]) == 0
+    assert "vgae-elbo" in capsys.readouterr().out
+    assert json.loads((out / "result.json").read_text())["protocol"]["nodes"] == 60
+    assert (out / "link-prediction.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "probability", "message"),
+    [
+        (8, 0.3, "'graph' must have enough edges to hold out 5 % and 10 %, got"),
+        (1, 0.0, "'graph' must have enough edges to hold out 5 % and 10 %, got 0 edges"),
+        (30, 1.0, "'graph' must have 64 pairs of nodes that are not joined to hold out, got 0"),
+    ],
+)
+def test_a_graph_that_cannot_be_split_is_one_line(nodes, probability, message, tmp_path, capsys):
+    path = npz_of(random_graph(nodes, probability, seed=1), tmp_path / "mine.npz")
+    assert main(["link-prediction", "--dataset", path, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"graphvae: error: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -21,6 +21,7 @@ LAYERS = {
     "model": 3,
     "bounds": 4,
     "objectives": 4,
+    "library_arguments": 5,
     "resuming": 5,
     "training": 5,
     "descriptions": 5,
