@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # PyTorch's OpenMP threads spin; beside another busy process that costs far more than the second core gives.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format reliability clean
+.PHONY: demo test lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/graphvae demo
@@ -22,6 +22,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plot,docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plot]"
@@ -32,4 +36,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache graphvae-demo
+	rm -rf $(VENV) docs/_build build *.egg-info .pytest_cache .ruff_cache .mypy_cache graphvae-demo

@@ -8,17 +8,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SNIPPETS = [
-    pytest.param(code, id=f"{page.name}-{number}")
-    for page in PAGES
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
-]
 
 
-@pytest.mark.parametrize("code", SNIPPETS)
-def test_snippets_run(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_run(page, tmp_path, monkeypatch):
+    """One after another, as a reader would run them."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
+    space = {"__name__": "snippet"}
+    for number, code in enumerate(re.findall(r"```(?:python|{code-cell})\n(.*?)```", page.read_text(), re.DOTALL), 1):
+        exec(compile(code, f"{page.name}, snippet {number}", "exec"), space)
 
 
 def test_the_elbo_of_the_readme_is_the_one_of_the_library():

@@ -71,7 +71,7 @@ class Calibration:
 
     Attributes:
         predicted: `(K,)` mean probability of each bin; observed: `(K,)` share of edges; pairs: `(K,)` size of the bin.
-        ece: Expected calibration error, the pair-weighted mean of |predicted - observed|. Compare with `density`.
+        ece: Expected calibration error, the mean over pairs of the distance of `predicted` from `observed`.
         density: True share of edges among these pairs.
         expected_edges_ratio: Expected number of edges over the true one; 1 if calibrated in the large.
         nats_per_pair: Log-likelihood of all these pairs, divided by their number.
