@@ -8,6 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import APPNP
 
+from graphvae.graphs import Layout
+
+
+def takes(module: nn.Module, name: str) -> bool:
+    """Whether the module's `forward` has an argument of this name."""
+    return name in inspect.signature(module.forward).parameters
+
+
+def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:
+    """Calls `backbone(x, edge_index)`, with the `batch` vector if it takes one: norms and attention must know it."""
+    if layout is not None and layout.num_graphs > 1 and takes(backbone, "batch"):
+        return backbone(x, edge_index, batch=layout.batch)
+    return backbone(x, edge_index)
+
 
 class Nodewise(nn.Module):
     """A network on vectors as a backbone: it is applied to each node's features and sees no edges.
@@ -26,7 +40,7 @@ class Nodewise(nn.Module):
 
 
 class Stack(nn.Module):
-    """Layers one after another: those whose `forward` takes `edge_index` get it, the others see rows only.
+    """Layers one after another: those whose `forward` takes `edge_index` or `batch` get them, others see rows only.
 
     Args:
         layers: Message-passing layers, activations, normalisations, dropout in the order they apply.
@@ -35,12 +49,16 @@ class Stack(nn.Module):
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self._passes_messages = ["edge_index" in inspect.signature(layer.forward).parameters for layer in layers]
+        self._passes_messages = [takes(layer, "edge_index") for layer in layers]
+        self._takes_batch = [takes(layer, "batch") for layer in layers]
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        """`(N, F)` features to `(N, hidden)`."""
-        for layer, passes_messages in zip(self.layers, self._passes_messages, strict=True):
-            x = layer(x, edge_index) if passes_messages else layer(x)
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+        """`(N, F)` features to `(N, hidden)`; `batch` `(N,)` is the graph of each node."""
+        for layer, passes_messages, takes_batch in zip(
+            self.layers, self._passes_messages, self._takes_batch, strict=True
+        ):
+            edges = (edge_index,) if passes_messages else ()
+            x = layer(x, *edges, batch=batch) if takes_batch else layer(x, *edges)
         return x
 
 

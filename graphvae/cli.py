@@ -25,6 +25,9 @@ from graphvae.recipes.reporting import document, write_json
 
 _COLUMNS = ("auc", "ap", "hits@100", "mrr")
 _IMPORTS = "stdlib-imports"
+_LEGEND = """expected/true: edges that the model expects among all hidden pairs, over those there are.
+nats/1000: log-likelihood of 1000 hidden pairs, the known weight of the objective undone.
+'-': scores that are no probabilities."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--seed", type=int, default=0, help="of splits, initialisation and training (default: 0)")
-    common.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    common.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
+    )
     common.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser = argparse.ArgumentParser(prog="graphvae", description="Generative models of graphs.")
     parser.add_argument("--version", action="version", version=f"graphvae {__version__}")
@@ -95,11 +100,11 @@ def _compare(options: argparse.Namespace, data: Data) -> None:
     splits = [LinkSplit.random(data, (first, second, third), seed) for seed in seeds]
     _check_outputs(options)
     console = _console()
-    outcomes = _run_all(options.method or list(METHODS), data, splits, accelerator, console)
+    outcomes = _run_all(list(dict.fromkeys(options.method or METHODS)), data, splits, accelerator, console)
     rows = [link_prediction.summarise(method, results) for method, results in outcomes.items()]
     count = f"{options.splits} split{'s' * (options.splits > 1)} {options.ratio}"
     console.print(_table(rows, f"{data.name}, {count}, mean±standard deviation, %"))
-    console.print("ECE, nats/pair: over all hidden pairs at their true density; '-' where scores are no probabilities.")
+    console.print(_LEGEND)
     result = document(options.command, _protocol(options, data), options.seed, rows)
     if options.json is not None:
         write_json(result, options.json)
@@ -130,12 +135,13 @@ def _run_all(
 def _table(rows: list[dict[str, Any]], title: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    for name in ("AUC", "AP", "Hits@100", "MRR", "ECE", "nats/pair", "s"):
+    for name in ("AUC", "AP", "Hits@100", "MRR", "expected/true", "nats/1000", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = [_cell(row[name], 100, ".1f") for name in _COLUMNS]
-        costs = [_cell(row["ece"], 1, ".1e"), _cell(row["nats_per_pair"], 1, ".5f"), _cell(row["seconds"], 1, ".0f")]
-        table.add_row(row["method"], *cells, *(cost.split("±")[0] for cost in costs))
+        ratio = _cell(row["expected_edges_ratio"], 1, ".2g").partition("±")[0]
+        nats = _cell(row["nats_per_pair_unweighted"], 1000, ".2f")
+        table.add_row(row["method"], *cells, ratio, nats, _cell(row["seconds"], 1, ".0f").partition("±")[0])
     return table
 
 
@@ -180,6 +186,8 @@ def _check_outputs(options: argparse.Namespace) -> None:
         _check_folder(options.out)
     if options.json is not None:
         _check_folder(options.json.parent)
+        if options.json.is_dir():
+            raise ValueError(f"--json must be a file, {options.json} is a folder")
 
 
 def _check_folder(folder: Path) -> None:
@@ -201,4 +209,4 @@ def _accelerator(device: str) -> Accelerator:
         if not torch.cuda.is_available():
             raise ValueError(f"--device {device} asked for, but PyTorch finds no CUDA device; use --device cpu")
         torch.cuda.set_device(device if ":" in device else "cuda:0")
-    return Accelerator(cpu=kind == "cpu")
+    return Accelerator(cpu=kind == "cpu" or not torch.cuda.is_available())

@@ -9,7 +9,7 @@ import torch
 import torch.distributions as dist
 from torch import Tensor
 
-from graphvae.graphs import Layout
+from graphvae.graphs import Layout, at_least_single
 from graphvae.pairs import sigmoid_sum, softplus_sum, tiles
 
 
@@ -111,7 +111,9 @@ class BernoulliEdges:
     symmetric; directed, over i != j. Probabilities of all graphs of a size sum to one.
 
     Args:
-        left: `(N, D)`; right: `(N, D)`; bias: `()`.
+        left: `(N, D)`; half precision is taken as float32, here and below.
+        right: `(N, D)`.
+        bias: `()`.
         layout: Of the nodes; one graph if None.
         directed: Ordered pairs.
     """
@@ -119,7 +121,8 @@ class BernoulliEdges:
     def __init__(
         self, left: Tensor, right: Tensor, bias: Tensor, layout: Layout | None = None, directed: bool = False
     ) -> None:
-        self.left, self.right, self.bias, self.directed = left, right, bias, directed
+        self.left, self.right, self.bias = at_least_single(left), at_least_single(right), at_least_single(bias)
+        self.directed = directed
         self.layout = layout or Layout.single(left.size(0), left.device)
 
     def logits(self, pairs: Tensor) -> Tensor:
@@ -132,6 +135,7 @@ class BernoulliEdges:
 
     def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
         """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
+        values = at_least_single(values)
         total = values.new_zeros(self.layout.num_graphs).index_add(0, self.layout.batch[edge_index[0]], values)
         return total if self.directed else total / 2
 
@@ -144,7 +148,7 @@ class BernoulliEdges:
         return self.edge_sum(self.logits(edge_index), edge_index) - self.log_normalizer()
 
     def expected_edges(self) -> Tensor:
-        """The mean number of edges, `(B,)`, undirected edges counted once."""
+        """The mean number of edges, `(B,)`, undirected edges counted once; without gradient."""
         return sigmoid_sum(self.left, self.right, self.bias, self.layout, self.directed)
 
     @torch.no_grad()
@@ -153,6 +157,10 @@ class BernoulliEdges:
         for tile in tiles(self.layout, self.directed):
             scores = tile.scores(self.left, self.right, self.bias)
             yield scores.flatten() if tile.keep is None else scores[tile.keep]
+
+    def double(self) -> BernoulliEdges:
+        """The same edges in float64."""
+        return BernoulliEdges(self.left.double(), self.right.double(), self.bias.double(), self.layout, self.directed)
 
     def shifted(self, log_odds: float) -> BernoulliEdges:
         """The same edges with `log_odds` added to every logit."""

@@ -36,7 +36,7 @@ class InnerProduct(nn.Module):
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over edges given `(N, D)` latents."""
-        h = z if self.network is None else self.network(z)
+        h = _decoded(self.network, z, layout)
         return BernoulliEdges(h * self.log_scale.exp(), h, self.bias, layout)
 
 
@@ -65,7 +65,7 @@ class IndefiniteInnerProduct(nn.Module):
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over edges given `(N, D)` latents."""
-        h = z if self.network is None else self.network(z)
+        h = _decoded(self.network, z, layout)
         return BernoulliEdges(h * self.weight, h, self.bias, layout)
 
 
@@ -91,8 +91,14 @@ class Bilinear(nn.Module):
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over directed edges given `(N, D)` latents."""
-        h = z if self.network is None else self.network(z)
+        h = _decoded(self.network, z, layout)
         return BernoulliEdges(h @ self.weight, h, self.bias, layout, directed=True)
+
+
+def _decoded(network: nn.Module | None, z: Tensor, layout: Layout | None) -> Tensor:
+    if layout is not None:
+        layout.check_rows(z)
+    return z if network is None else network(z)
 
 
 def _log_odds(density: float) -> float:

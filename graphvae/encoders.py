@@ -8,6 +8,7 @@ from torch.distributions import Normal
 from torch_geometric.nn import Linear
 from torch_geometric.nn.aggr import Aggregation
 
+from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph, PointMass
 from graphvae.graphs import Layout
 
@@ -21,7 +22,8 @@ class NormalEncoder(nn.Module):
         backbone: `(x, edge_index) -> (N, hidden)`: any PyG network, or `backbones.Nodewise` for vectors.
         hidden: Width of the backbone's output.
         latent: Dimension D of the latents.
-        pool: A PyG aggregation such as `SumAggregation()`; the latents are then one per graph, not one per node.
+        pool: A PyG aggregation such as `SumAggregation()`; the latents are then one per graph (one in all if called
+            without a layout), for factors that decode whole graphs.
 
     References:
         Kipf & Welling, "Variational graph auto-encoders", 2016, arXiv:1611.07308.
@@ -37,7 +39,7 @@ class NormalEncoder(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
         """The posterior given `(N, F)` features and `(2, E)` edges: rows are nodes, or graphs if pooled."""
-        rows, layout = _pooled(self.backbone(x, edge_index), self.pool, layout)
+        rows, layout = _encoded(self.backbone, self.pool, x, edge_index, layout)
         scale = self.log_scale(rows).clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE).exp()
         return PerGraph(Normal(self.loc(rows), scale, validate_args=False), layout)
 
@@ -54,7 +56,7 @@ class PointEncoder(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PointMass:
         """The codes given `(N, F)` features and `(2, E)` edges."""
-        rows, layout = _pooled(self.backbone(x, edge_index), self.pool, layout)
+        rows, layout = _encoded(self.backbone, self.pool, x, edge_index, layout)
         return PointMass(self.loc(rows), layout)
 
 
@@ -87,7 +89,12 @@ def _positive(hidden: int, latent: int) -> tuple[int, int]:
     return hidden, latent
 
 
-def _pooled(rows: Tensor, pool: Aggregation | None, layout: Layout | None) -> tuple[Tensor, Layout | None]:
+def _encoded(
+    backbone: nn.Module, pool: Aggregation | None, x: Tensor, edge_index: Tensor, layout: Layout | None
+) -> tuple[Tensor, Layout | None]:
+    if isinstance(layout, Tensor):
+        raise TypeError("'layout' must be a graphvae.Layout, got a Tensor; use Layout.from_batch(batch)")
+    rows = run_backbone(backbone, x, edge_index, layout)
     if pool is None:
         return rows, layout
     nodes = layout or Layout.single(rows.size(0), rows.device)

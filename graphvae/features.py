@@ -9,6 +9,7 @@ import torch.distributions as dist
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
+from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph
 from graphvae.graphs import Layout
 
@@ -50,7 +51,7 @@ class LearnedScale(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`(1,)` or `(F,)` log-scale."""
-        return self.log_scale
+        return _floored(self.log_scale)
 
 
 class NodeScale(nn.Module):
@@ -68,13 +69,17 @@ class NodeScale(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`(N, F)` or `(N, 1)` log-scale."""
-        return self.head(hidden)
+        return _floored(self.head(hidden))
+
+
+def _floored(log_scale: Tensor) -> Tensor:
+    return _SMALLEST_LOG_SCALE + nn.functional.softplus(log_scale - _SMALLEST_LOG_SCALE)
 
 
 class GaussianFeatures(nn.Module):
     r"""\(p(x_i | A, Z) = N(\tilde\mu_i, \mathrm{diag}\,\tilde\sigma_i^2)\), both read from a GNN on (Z, A).
 
-    Scales below exp(-6) are softly floored: a learned scale that shrinks without end makes the likelihood diverge.
+    Learned scales are softly floored at exp(-6): one that shrinks without end makes the likelihood diverge.
 
     Args:
         backbone: `(z, edge_index) -> (N, hidden)`.
@@ -94,10 +99,10 @@ class GaussianFeatures(nn.Module):
 
     def forward(self, z: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
         """The distribution of `(N, F)` features given `(N, D)` latents and the edges."""
-        hidden = self.backbone(z, edge_index)
+        hidden = _decoded(self.backbone, z, edge_index, layout)
         loc = self.loc(hidden)
-        log_scale = _SMALLEST_LOG_SCALE + nn.functional.softplus(self.scale(hidden) - _SMALLEST_LOG_SCALE)
-        return PerGraph(dist.Normal(loc, log_scale.exp().expand_as(loc), validate_args=False), layout)
+        scale = self.scale(hidden).exp().expand_as(loc)
+        return PerGraph(dist.Normal(loc, scale, validate_args=False), layout)
 
 
 class BernoulliFeatures(nn.Module):
@@ -113,7 +118,7 @@ class BernoulliFeatures(nn.Module):
 
     def forward(self, z: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
         """The distribution of `(N, F)` zeros and ones."""
-        logits = self.logits(self.backbone(z, edge_index))
+        logits = self.logits(_decoded(self.backbone, z, edge_index, layout))
         return PerGraph(dist.Bernoulli(logits=logits, validate_args=False), layout)
 
 
@@ -130,5 +135,11 @@ class CategoricalFeatures(nn.Module):
 
     def forward(self, z: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
         """The distribution of `(N, C)` one-hot rows."""
-        logits = self.logits(self.backbone(z, edge_index))
+        logits = self.logits(_decoded(self.backbone, z, edge_index, layout))
         return PerGraph(dist.OneHotCategorical(logits=logits, validate_args=False), layout)
+
+
+def _decoded(backbone: nn.Module, z: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:
+    if layout is not None:
+        layout.check_rows(z)
+    return run_backbone(backbone, z, edge_index, layout)

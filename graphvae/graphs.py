@@ -7,9 +7,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, Dataset
 
-from graphvae.validation import check_collation, check_graph
+from graphvae.validation import check_collation, check_features, check_graph
 
 
 class Layout:
@@ -27,6 +27,13 @@ class Layout:
         self.ptr = ptr
         self.num_rows = num_rows
         self.num_graphs = ptr.numel() - 1
+
+    @classmethod
+    def from_batch(cls, batch: Tensor, num_graphs: int | None = None) -> Layout:
+        """The layout of a PyG `batch` vector `(N,)`, which must be sorted."""
+        if batch.dim() != 1 or batch.numel() == 0 or bool((batch.diff() < 0).any()):
+            raise ValueError("'batch' must be a sorted vector of graph numbers, one per node")
+        return cls.of(torch.bincount(batch, minlength=num_graphs or 0))
 
     @classmethod
     def of(cls, sizes: Sequence[int] | Tensor, device: torch.device | str | None = None) -> Layout:
@@ -69,7 +76,8 @@ class Layout:
         return self.sizes * (self.sizes - 1) // 2
 
     def sum(self, rows: Tensor) -> Tensor:
-        """Sums `rows` of shape `(N, ...)` over all but the graph: `(B,)`."""
+        """Sums `rows` of shape `(N, ...)` over all but the graph: `(B,)`, half precision in float32."""
+        rows = at_least_single(rows)
         if rows.dim() > 1:
             rows = rows.flatten(1).sum(1)
         if self.num_graphs == 1:
@@ -85,7 +93,10 @@ class Layout:
 
     def to(self, device: torch.device | str | int | None, non_blocking: bool = False) -> Layout:
         """The same layout on another device (PyG's `Batch.to` calls this)."""
-        return Layout(self.ptr.to(device, non_blocking=non_blocking), self.num_rows)
+        moved = Layout(self.ptr.to(device, non_blocking=non_blocking), self.num_rows)
+        if "host_sizes" in vars(self):
+            moved.host_sizes = self.host_sizes
+        return moved
 
     def cpu(self) -> Layout:
         """The same layout on the CPU (PyG's `Batch.cpu` calls this)."""
@@ -95,6 +106,18 @@ class Layout:
         """The same layout on a GPU (PyG's `Batch.cuda` calls this)."""
         return self.to("cuda" if device is None else device, non_blocking)
 
+    def check_rows(self, z: Tensor) -> None:
+        """Checks that latents `z` have one row per node of this layout.
+
+        Raises:
+            ValueError: They have not: latents of whole graphs were given to a factor that decodes nodes.
+        """
+        if z.size(0) != self.num_rows:
+            raise ValueError(
+                f"'z' must have one row for each of the {self.num_rows} nodes, got {z.size(0)}; latents of whole "
+                "graphs (an encoder with 'pool') need a factor that decodes whole graphs"
+            )
+
     def __repr__(self) -> str:
         return f"Layout(num_graphs={self.num_graphs}, num_rows={self.num_rows})"
 
@@ -102,11 +125,12 @@ class Layout:
 def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> Batch:
     """Checks a user's graphs and returns them as one PyG `Batch` that carries its `Layout` as `.layout`.
 
-    A batch that this function made passes through unchecked. The input is left as it was.
+    A batch that this function made passes through unchecked. The input is left as it was. Only features and edges
+    are kept: edge attributes and weights are not modelled.
 
     Args:
-        graphs: One graph, a PyG `Batch`, or a list of graphs. `x` is `(N, F)` floating point; `edge_index` is
-            `(2, E)` int64 with both directions of every undirected edge present.
+        graphs: One graph, a PyG `Batch`, a list of graphs or a PyG `Dataset`. `x` is `(N, F)` floating point;
+            `edge_index` is `(2, E)` int64 with both directions of every undirected edge present.
         directed: Allow edges without their reverse.
 
     Raises:
@@ -114,19 +138,20 @@ def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> B
         ValueError: An index out of range, a non-finite feature, a self loop, a duplicate edge, an edge without its
             reverse, an empty graph or list; the message names the place and the fix.
     """
-    if isinstance(graphs, Batch) and has_layout(graphs):
+    if isinstance(graphs, Batch) and has_layout(graphs) and (directed or not graphs.directed):
         return graphs
-    if isinstance(graphs, (list, tuple)):
+    if isinstance(graphs, (list, tuple, Dataset)):
         graphs = Batch.from_data_list(check_collation(graphs, directed))
     if not isinstance(graphs, Data):
-        raise TypeError(f"'graphs' must be a PyG Data, Batch or a list of Data, got {type(graphs).__name__}")
+        hint = "; a loader's graphs are list(loader.dataset)" if hasattr(graphs, "dataset") else ""
+        raise TypeError(f"'graphs' must be a PyG Data, Batch or a list of Data, got {type(graphs).__name__}{hint}")
     edge_index = check_graph(graphs, directed)
     num_nodes = int(graphs.num_nodes or 0)
     ptr = getattr(graphs, "ptr", None)
     layout = Layout.single(num_nodes, edge_index.device) if ptr is None else Layout(ptr, num_nodes)
     if layout.num_graphs > 1 and bool((layout.batch[edge_index[0]] != layout.batch[edge_index[1]]).any()):
         raise ValueError("'edge_index' must join nodes of one graph, an edge joins two graphs of the batch")
-    return batch_of(graphs.x, edge_index, layout)
+    return batch_of(graphs.x, edge_index, layout, directed)
 
 
 def has_layout(graphs: Data) -> bool:
@@ -136,16 +161,17 @@ def has_layout(graphs: Data) -> bool:
     return isinstance(layout, Layout) and layout.num_rows == rows == graphs.num_nodes
 
 
-def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout) -> Batch:
+def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout, directed: bool = False) -> Batch:
     """Makes a PyG `Batch` of tensors in batch numbering, without a list of `Data`; nothing is checked.
 
     Args:
         x: `(N, F)` node features, or None.
         edge_index: `(2, E)` in batch numbering, in any order.
         layout: Of the nodes.
+        directed: Whether edges may lack their reverse.
 
     Returns:
-        A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, for which `to_data_list()` works.
+        A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()` works.
     """
     edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
     edge_ptr = _edge_ptr(edge_index, layout)
@@ -157,21 +183,29 @@ def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout) -> Batch:
         batch.x = x
         batch._slice_dict["x"], batch._inc_dict["x"] = layout.ptr, torch.zeros_like(layout.ptr[:-1])
     batch._num_graphs = layout.num_graphs
-    batch.layout = layout
+    batch.layout, batch.directed = layout, directed
     return batch
 
 
-def edgeless(x: Tensor) -> Batch:
+def edgeless(x: Tensor, check: bool = True) -> Batch:
     """Vectors as graphs: `(B, F)` rows become `B` graphs of one node and no edge.
 
     There are no pairs of nodes, so log p(A|Z) is 0 and every bound on graphs is the bound on vectors.
+
+    Args:
+        x: Floating point, at least one row.
+        check: Look for NaN and infinity; not needed for rows of a tensor that was checked.
     """
     if x.dim() != 2 or x.size(0) == 0 or not x.is_floating_point():
         raise ValueError(f"'x' must be a (B, F) floating-point tensor with B > 0, got {tuple(x.shape)} of {x.dtype}")
+    if check:
+        check_features(x)
     layout = Layout.singles(x.size(0), x.device)
     batch = Batch(x=x, edge_index=layout.ptr.new_empty(2, 0), batch=layout.ptr[:-1], ptr=layout.ptr)
     batch._num_graphs = x.size(0)
-    batch.layout = layout
+    none = torch.zeros_like(layout.ptr)
+    batch._slice_dict, batch._inc_dict = {"x": layout.ptr, "edge_index": none}, {"x": none, "edge_index": none}
+    batch.layout, batch.directed = layout, False
     return batch
 
 
@@ -184,7 +218,7 @@ def select(graphs: Batch, ids: Tensor) -> Batch:
     shift = (chosen.ptr[:-1] - layout.ptr[ids]).repeat_interleave(lengths)
     edge_index = graphs.edge_index[:, _ranges(edge_ptr[ids], lengths)] + shift
     x = None if graphs.x is None else graphs.x[_ranges(layout.ptr[ids], chosen.sizes)]
-    return batch_of(x, edge_index, chosen)
+    return batch_of(x, edge_index, chosen, graphs.directed)
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
@@ -208,7 +242,12 @@ def permute(graphs: Batch, order: Tensor) -> Batch:
     inverse = torch.empty_like(order)
     inverse[order] = nodes
     x = None if graphs.x is None else graphs.x[order]
-    return batch_of(x, inverse[graphs.edge_index], graphs.layout)
+    return batch_of(x, inverse[graphs.edge_index], graphs.layout, graphs.directed)
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Half precision as float32: sums of thousands of terms stall in it."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def density(graphs: Data | Batch | Sequence[Data]) -> float:

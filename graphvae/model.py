@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
@@ -11,7 +12,7 @@ from torch.distributions.constraints import Constraint
 from torch_geometric.data import Batch, Data
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
-from graphvae.graphs import Layout, as_batch, batch_of, has_layout
+from graphvae.graphs import Layout, as_batch, batch_of
 
 Graphs: TypeAlias = Data | Batch | Sequence[Data]
 
@@ -72,25 +73,29 @@ class GraphVAE(nn.Module):
         self.edges, self.features, self.sizes = edges, features, sizes
 
     def batch(self, graphs: Graphs) -> Batch:
-        """Checks `graphs` against this model and returns them as one batch; a batch it returned passes unchecked.
+        """Checks `graphs` against this model and returns them as one batch on the model's device.
+
+        A batch that it returned passes unchecked.
 
         Raises:
             TypeError, ValueError: As `as_batch`, and for features the likelihood gives no probability.
         """
-        if isinstance(graphs, Batch) and has_layout(graphs):
-            return graphs
         batch = as_batch(graphs, directed=self.edges is None or self.edges.directed)
-        self.check(batch)
-        return batch
+        anchor = next(self.parameters())
+        facts = f"{anchor.dtype}"
+        if self.features is not None:
+            facts += f", {self.features.features} of {self.features.support}"
+        if batch.get("checked_for") != facts:
+            self._check(batch, anchor.dtype)
+            batch = copy.copy(batch)
+            batch.checked_for = facts
+        return batch if batch.edge_index.device == anchor.device else copy.copy(batch).to(anchor.device)
 
-    def check(self, batch: Batch) -> None:
-        """Checks that `batch` has the features this model encodes and explains.
-
-        Raises:
-            ValueError: Features are missing, of the wrong number, or outside the support of p(X | A, Z).
-        """
+    def _check(self, batch: Batch, dtype: torch.dtype) -> None:
         if batch.x is None:
             raise ValueError("'graphs' must have node features 'x'; for graphs without, see torch_geometric.transforms")
+        if batch.x.dtype != dtype:
+            raise ValueError(f"'x' must be {dtype} as the model is, got {batch.x.dtype}; use x.to({dtype})")
         if self.features is None:
             return
         if batch.x.size(1) != self.features.features:
@@ -131,20 +136,27 @@ class GraphVAE(nn.Module):
 
         Args:
             num_graphs: How many.
-            generator: On the model's device; PyTorch's global one if None.
+            generator: PyTorch's global one if None. One of another device seeds one of the model's device.
         """
         if num_graphs < 1:
             raise ValueError(f"'num_graphs' must be positive, got {num_graphs}")
         if self.sizes is None and self.edges is not None:
             raise ValueError("'sizes' must be given to sample graphs, for example sizes=EmpiricalSizes(train_sizes)")
         device = next(self.parameters()).device
+        generator = _on(device, generator)
         if self.sizes is None:
             layout = Layout.singles(num_graphs, device)
         else:
             layout = Layout.of(self.sizes().sample(num_graphs, generator))
-        z = self.prior(layout).sample(generator)
+        whole_graphs = getattr(self.encoder, "pool", None) is not None
+        z = self.prior(Layout.singles(num_graphs, device) if whole_graphs else layout).sample(generator)
         edge_index = layout.ptr.new_empty(2, 0) if self.edges is None else self.edges(z, layout).sample(generator)
-        graphs = batch_of(None, edge_index, layout)
-        if self.features is not None:
-            graphs = batch_of(self.features(z, graphs.edge_index, layout).sample(generator), graphs.edge_index, layout)
-        return graphs
+        x = None if self.features is None else self.features(z, edge_index, layout).sample(generator)
+        return batch_of(x, edge_index, layout, directed=self.edges is not None and self.edges.directed)
+
+
+def _on(device: torch.device, generator: torch.Generator | None) -> torch.Generator | None:
+    if generator is None or generator.device.type == device.type:
+        return generator
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator(device).manual_seed(int(seed))

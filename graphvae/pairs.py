@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from graphvae.graphs import Layout
+from graphvae.graphs import Layout, at_least_single
 
 TILE = 512
 _WIDTHS = sorted({2**k for k in range(1, 10)} | {3 * 2**k for k in range(8)})
@@ -41,7 +41,8 @@ class Tile:
 
     def scores(self, left: Tensor, right: Tensor, bias: Tensor) -> Tensor:
         """`(b, m, k)` scores of the pairs, those not kept included."""
-        return left[self.rows] @ right[self.cols].mT + bias
+        with torch.autocast(left.device.type, enabled=False):
+            return left[self.rows] @ right[self.cols].mT + bias
 
     def masked(self, values: Tensor) -> Tensor:
         """`values` with zero at the pairs that do not count."""
@@ -102,8 +103,9 @@ def softplus_sum(left: Tensor, right: Tensor, bias: Tensor, layout: Layout, dire
     Returns:
         `(B,)`, 0 for a graph of one node.
     """
-    if left.dtype in (torch.float16, torch.bfloat16):
-        left, right, bias = left.float(), right.float(), bias.float()
+    left, right, bias = at_least_single(left), at_least_single(right), at_least_single(bias)
+    if not torch.is_grad_enabled():
+        left, right, bias = left.detach(), right.detach(), bias.detach()
     with torch.autocast(left.device.type, enabled=False):
         return _SoftplusSum.apply(left, right, bias, layout, directed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import random
 import shutil
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch import Tensor, contiguous_format, nn
+from torch import Tensor, contiguous_format, nn, uint8
+from torch_geometric.data import Batch
 
 if TYPE_CHECKING:
     from graphvae.training import History
@@ -29,13 +31,13 @@ class RunFolder:
     Args:
         path: Made if it does not exist.
         accelerator: It holds the prepared model and optimiser of this run and nothing else.
-        settings: Numbers that must be the same for a run to be continued.
+        settings: What must be the same for a run to be continued.
 
     Raises:
         ValueError: `path` cannot be written.
     """
 
-    def __init__(self, path: Path, accelerator: Accelerator, settings: dict[str, int]) -> None:
+    def __init__(self, path: Path, accelerator: Accelerator, settings: dict[str, int | str]) -> None:
         self.path, self.accelerator, self.settings = path, accelerator, settings
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -99,6 +101,14 @@ class RunFolder:
                 raise ValueError(f"its '{name}' is {latest['settings'][name]}, not {value}")
         if latest["epoch"] > epochs:
             raise ValueError(f"it has {latest['epoch']} epochs, more than the {epochs} asked for")
+
+
+def digest(graphs: Batch) -> str:
+    """A short fingerprint of features, edges and sizes, by which a run knows its data."""
+    tensors = (graphs.x, graphs.edge_index, graphs.layout.ptr)
+    return hashlib.sha256(
+        b"".join(t.detach().cpu().contiguous().view(uint8).numpy().tobytes() for t in tensors)
+    ).hexdigest()[:16]
 
 
 @contextmanager

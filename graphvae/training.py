@@ -16,12 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.utils.data import DataLoader, Dataset
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from graphvae.bounds import elbo
 from graphvae.graphs import edgeless, select
 from graphvae.model import Graphs, GraphVAE
-from graphvae.resuming import RunFolder
+from graphvae.resuming import RunFolder, digest
 
 Objective = Callable[[GraphVAE, Batch], Tensor]
 
@@ -80,7 +80,7 @@ def fit(
 
     Args:
         model: Trained in place; with `validation` it ends with the best weights, otherwise with the last.
-        graphs: One graph or batch (trained on whole), a list of graphs, or a `(B, F)` tensor of vectors.
+        graphs: One graph or batch (trained on whole), a list or PyG `Dataset`, or a `(B, F)` tensor of vectors.
         objective: `(model, batch) -> (B,)`, larger is better: a bound, or one of `objectives`.
         epochs: Passes over the data.
         batch_size: Graphs or vectors per step, for a list or a tensor.
@@ -103,12 +103,18 @@ def fit(
     """
     _check_positive(epochs=epochs, batch_size=batch_size)
     shuffle = torch.Generator()
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
-    batches = _batches(model, graphs, batch_size, shuffle, accelerator)
-    step = _Objective(model, objective)
-    step, optimizer = accelerator.prepare(step, optimizer or Adam(model.parameters(), lr=0.01))
-    run = None if folder is None else RunFolder(Path(folder), accelerator, {"seed": seed, "batch_size": batch_size})
+    whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
+    optimizer = optimizer or Adam(model.parameters(), lr=0.01)
+    settings = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
+    }
+    run = None if folder is None else RunFolder(Path(folder), accelerator, settings | {"data": digest(whole)})
+    batches = _batches(whole, graphs, batch_size, shuffle, accelerator)
+    step, optimizer = accelerator.prepare(_Objective(model, objective), optimizer)
     history, best, start = History(), None, 0
     with _seeded(seed, accelerator), _bar(progress, epochs, accelerator) as advance:
         if run is not None:
@@ -165,7 +171,8 @@ class _Objective(nn.Module):
 def _epoch(
     step: nn.Module, batches: Iterable[Batch], optimizer: Optimizer, accelerator: Accelerator, epoch: int
 ) -> float:
-    total, count = 0.0, 0
+    total: Tensor | float = 0.0
+    count = 0
     for batch in batches:
         values = step(batch)
         mean = values.mean()
@@ -177,8 +184,8 @@ def _epoch(
                 "parameters are those before it. Lower the learning rate, or check the features for extreme values"
             )
         optimizer.step()
-        total, count = total + values.detach().sum().item(), count + values.numel()
-    return total / count
+        total, count = total + values.detach().sum(), count + values.numel()
+    return float(total) / count
 
 
 def _finite(mean: Tensor, optimizer: Optimizer, accelerator: Accelerator) -> Tensor:
@@ -203,21 +210,11 @@ def _validate(
 
 
 def _batches(
-    model: GraphVAE, graphs: Graphs | Tensor, batch_size: int, shuffle: torch.Generator, accelerator: Accelerator
+    whole: Batch, graphs: Graphs | Tensor, batch_size: int, shuffle: torch.Generator, accelerator: Accelerator
 ) -> Iterable[Batch]:
-    if isinstance(graphs, Tensor):
-        if graphs.numel() == 0 or not bool(graphs.isfinite().all()):
-            raise ValueError(
-                f"'graphs' as a tensor must be finite numbers, got {tuple(graphs.shape)} with NaN or infinity"
-            )
-        whole = edgeless(graphs)
-        model.check(whole)
-        rows: Dataset[Batch] = _Rows(graphs)
-    else:
-        whole = model.batch(graphs)
-        if not isinstance(graphs, (list, tuple)):
-            return [copy.copy(whole).to(accelerator.device)]  # `Batch.to` moves in place.
-        rows = _Graphs(whole)
+    if isinstance(graphs, Data):
+        return [copy.copy(whole).to(accelerator.device)]  # `Batch.to` moves in place.
+    rows: Dataset[Batch] = _Rows(whole) if isinstance(graphs, Tensor) else _Graphs(whole)
     loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
     return accelerator.prepare(loader)
 
@@ -225,14 +222,16 @@ def _batches(
 class _Rows(Dataset[Batch]):
     """Vectors: a batch is one indexing of the tensor, never a list."""
 
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
+    def __init__(self, whole: Batch) -> None:
+        self.whole = whole
 
     def __len__(self) -> int:
-        return self.x.size(0)
+        return self.whole.x.size(0)
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        return edgeless(self.x[torch.tensor(rows, device=self.x.device)])
+        batch = edgeless(self.whole.x[torch.tensor(rows, device=self.whole.x.device)], check=False)
+        batch.checked_for = self.whole.checked_for
+        return batch
 
 
 class _Graphs(Dataset[Batch]):
@@ -245,7 +244,9 @@ class _Graphs(Dataset[Batch]):
         return self.whole.layout.num_graphs
 
     def __getitems__(self, graphs: list[int]) -> Batch:
-        return select(self.whole, torch.tensor(graphs, device=self.whole.x.device))
+        batch = select(self.whole, torch.tensor(graphs, device=self.whole.x.device))
+        batch.checked_for = self.whole.checked_for
+        return batch
 
 
 @contextmanager

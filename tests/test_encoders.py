@@ -3,13 +3,25 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GAT, GCN, GIN, PNA, GATConv, GCNConv, GraphSAGE, SAGEConv, TransformerConv
+from torch_geometric.nn import (
+    GAT,
+    GCN,
+    GIN,
+    PNA,
+    GATConv,
+    GCNConv,
+    GPSConv,
+    GraphNorm,
+    GraphSAGE,
+    SAGEConv,
+    TransformerConv,
+)
 from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
 
 from conftest import random_graph
 from graphvae.backbones import HopMix, Nodewise, Stack
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
-from graphvae.graphs import as_batch, permute
+from graphvae.graphs import Layout, as_batch, permute
 
 HIDDEN = 8
 BACKBONES = {
@@ -23,6 +35,11 @@ BACKBONES = {
     "Transformer": lambda: Stack(TransformerConv(5, 4, heads=2), nn.ReLU()),
     "GATConv": lambda: Stack(GATConv(5, 4, heads=2), nn.ELU()),
     "SAGEConv": lambda: Stack(SAGEConv(5, HIDDEN), nn.ReLU()),
+    "graph norm": lambda: Stack(GCNConv(5, HIDDEN), GraphNorm(HIDDEN), nn.ReLU()),
+    "GCN with graph norm": lambda: GCN(5, HIDDEN, 2, norm="GraphNorm"),
+    "attention over the graph": lambda: Stack(
+        nn.Linear(5, HIDDEN), GPSConv(HIDDEN, GCNConv(HIDDEN, HIDDEN), heads=2, norm="LayerNorm")
+    ),
     "hop mix": lambda: Stack(nn.Linear(5, HIDDEN), HopMix(2)),
     "vector network": lambda: Nodewise(nn.Sequential(nn.Linear(5, HIDDEN), nn.Tanh())),
 }
@@ -80,6 +97,14 @@ def test_point_encoder_is_its_mean(batch):
     q = PointEncoder(GCN(5, HIDDEN, 2), HIDDEN, 3)(batch.x, batch.edge_index, batch.layout)
     assert torch.equal(q.mean, q.rsample())
     assert torch.equal(q.mean, q.sample())
+
+
+def test_a_batch_vector_in_place_of_a_layout_is_told(batch):
+    encoder = NormalEncoder(GCN(5, HIDDEN, 2), HIDDEN, 3, SumAggregation())
+    with pytest.raises(TypeError, match=r"got a Tensor; use Layout.from_batch\(batch\)"):
+        encoder(batch.x, batch.edge_index, batch.batch)
+    q = encoder(batch.x, batch.edge_index, Layout.from_batch(batch.batch))
+    torch.testing.assert_close(q.mean, encoder(batch.x, batch.edge_index, batch.layout).mean)
 
 
 def test_free_normal_starts_at_the_prior_and_is_tied_to_its_data(batch):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.distributions as dist
@@ -76,11 +78,14 @@ def test_gaussian_density_is_the_textbook_one():
     features = GaussianFeatures(Nodewise(nn.Identity()), 2, 3, FixedScale(0.5))
     z, x = torch.randn(4, 2), torch.randn(4, 3)
     loc = features.loc(z)
-    # The soft floor at exp(-6) leaves a scale of 0.5 off by less than one part in 100.
-    scale = features(z, torch.empty(2, 0, dtype=torch.long)).stddev
-    expected = -0.5 * (((x - loc) / scale) ** 2 + 2 * scale.log() + torch.tensor(2 * torch.pi).log()).sum()
+    expected = -0.5 * (((x - loc) / 0.5) ** 2 + 2 * math.log(0.5) + math.log(2 * math.pi)).sum()
     torch.testing.assert_close(features(z, torch.empty(2, 0, dtype=torch.long)).log_prob(x)[0], expected)
-    assert (scale / 0.5 - 1).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 1e-4])
+def test_a_fixed_scale_is_the_scale_given(scale):
+    p = GaussianFeatures(Nodewise(nn.Identity()), 2, 3, FixedScale(scale))(torch.randn(4, 2), torch.empty(2, 0).long())
+    torch.testing.assert_close(p.stddev, torch.full((4, 3), scale))
 
 
 def test_bernoulli_and_categorical_probabilities_sum_to_one():

@@ -56,18 +56,30 @@ def test_training_beats_chance_and_the_bound_beats_erdos_renyi(data):
     assert kipf["auc"] > 0.85
     assert bound["auc"] > 0.85
     assert bound["nats_per_pair"] > baseline["nats_per_pair"]
-    assert kipf["nats_per_pair"] < baseline["nats_per_pair"]  # Re-weighted edges are not probabilities.
     assert bound["ece"] < 0.02 * kipf["ece"]
+    # Re-weighted edges are no probabilities; with the known weight undone they are.
+    assert kipf["nats_per_pair"] < 10 * baseline["nats_per_pair"]
+    assert kipf["nats_per_pair_unweighted"] > baseline["nats_per_pair"]
+    assert bound["nats_per_pair_unweighted"] == bound["nats_per_pair"]
 
 
 @needs_cora
 def test_published_level_on_one_split_of_cora():
-    data = citation("cora", SHARED)
-    task = task_of(data)
+    task = task_of(citation("cora", SHARED))
     assert run("floor", task).metrics["auc"] > 0.92
-    vgae = run("vgae", task).metrics
-    assert vgae["auc"] > 0.895
-    assert vgae["ap"] > 0.905
+    for method in ("gae", "vgae"):
+        metrics = run(method, task).metrics
+        assert metrics["auc"] > 0.89
+        assert metrics["ap"] > 0.90
+
+
+@needs_cora
+def test_the_joint_bound_trains_on_cora(monkeypatch):
+    monkeypatch.setattr(link_prediction, "EPOCHS", 60)
+    task = task_of(citation("cora", SHARED))
+    baseline, bound = (run(method, task).metrics for method in ("erdos-renyi", "vgae-elbo"))
+    assert bound["nats_per_pair"] > baseline["nats_per_pair"]
+    assert bound["auc"] > 0.7
 
 
 def test_summary_has_mean_and_spread_and_says_what_is_undefined(data):

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.calibration import calibration_curve
+from torch_geometric.nn import GCN
 
 from conftest import random_graph
+from graphvae import GraphVAE
 from graphvae.datasets import LinkSplit
 from graphvae.distributions import BernoulliEdges
-from graphvae.evaluation.links import calibration, ranking, score_pairs
+from graphvae.edges import InnerProduct
+from graphvae.encoders import NormalEncoder
+from graphvae.evaluation.links import calibration, predict, ranking, score_pairs
+from graphvae.priors import StandardNormal
 
 GRAPH = random_graph(80, 0.15, seed=3)
 SPLIT = LinkSplit.random(GRAPH, (70, 10, 20), seed=1)
@@ -55,6 +60,23 @@ def test_perfect_and_useless_scores():
 def test_a_visible_pair_is_not_scored():
     with pytest.raises(ValueError, match="'pairs' must not be in the message graph, 3 are"):
         score_pairs(random_edges().logits, torch.cat([SPLIT.test_edges, SPLIT.message[:, :3].flip(0)], 1), SPLIT)
+
+
+def test_a_graph_with_held_out_edges_is_not_encoded():
+    """The classic leak: to encode the whole graph and score its own edges."""
+    model = GraphVAE(StandardNormal(2), NormalEncoder(GCN(5, 8, 2), 8, 2), InnerProduct(0.1))
+    held_out = SPLIT.val_edges.size(1) + SPLIT.test_edges.size(1)
+    with pytest.raises(ValueError, match=f"'graphs' must not hold held-out edges, got {held_out}; encode split.graph"):
+        predict(model, GRAPH, SPLIT)
+    visible = SPLIT.graph(GRAPH)
+    expected = model.edges(model.posterior(visible).mean).logits(SPLIT.test_edges)
+    torch.testing.assert_close(predict(model, visible, SPLIT).logits(SPLIT.test_edges), expected.detach())
+
+
+def test_directed_edges_are_not_calibrated():
+    h = torch.zeros(80, 1)
+    with pytest.raises(ValueError, match="'edges' must be undirected"):
+        calibration(BernoulliEdges(h, h, torch.tensor(0.0), directed=True), SPLIT)
 
 
 def test_scores_that_are_not_finite_are_refused():

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.nn import GCN, GCNConv
+from torch_geometric.nn.aggr import SumAggregation
 
 from conftest import random_graph
 from graphvae import GraphVAE, as_batch, edgeless, elbo
@@ -116,15 +117,23 @@ def test_impossible_requests_are_refused():
         model_with(InnerProduct(0.2), sizes=EmpiricalSizes([3])).sample(0)
 
 
-def test_every_factor_runs_in_float64_and_bfloat16():
-    for dtype in (torch.float64, torch.bfloat16):
-        model = model_with(InnerProduct(0.2), gaussian()).to(dtype)
-        graph = random_graph(6, 0.4, seed=1)
+@pytest.mark.parametrize("layout", [[1200], [700, 500]], ids=["one graph", "two graphs"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_precision_does_not_move_the_bound(dtype, layout):
+    """A sum of thousands of terms in half precision stalls at a fraction of its value, and a bound would be too high."""
+    model = model_with(InnerProduct(0.02), gaussian()).double()
+    graphs = [random_graph(n, 0.02, seed=n) for n in layout]
+    for graph in graphs:
+        graph.x = graph.x.to(torch.bfloat16).double()
+    noise = torch.randn(1200, 3).to(torch.bfloat16)
+    model.to(torch.bfloat16).double()  # Weights that every type here can hold.
+    exact = elbo(model, graphs, noise=noise.double())
+    for graph in graphs:
         graph.x = graph.x.to(dtype)
-        value = elbo(model, graph)
-        value.sum().backward()
-        assert value.isfinite().all()
-        assert model.encoder.loc.weight.grad.dtype == dtype
+    value = elbo(model.to(dtype), graphs, noise=noise.to(dtype))
+    torch.testing.assert_close(value.double(), exact, rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=0)
+    value.sum().backward()
+    assert model.encoder.loc.weight.grad.dtype == dtype
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -140,4 +149,29 @@ def test_an_edgeless_batch_is_checked_against_the_model():
     features = BernoulliFeatures(Nodewise(nn.Linear(3, 8)), 8, 4)
     model = GraphVAE(StandardNormal(3), NormalEncoder(Nodewise(nn.Linear(4, 8)), 8, 3), features=features)
     with pytest.raises(ValueError, match="'x' must be Boolean"):
-        model.check(edgeless(torch.full((3, 4), 0.5)))
+        elbo(model, edgeless(torch.full((3, 4), 0.5)))
+
+
+def test_a_batch_checked_for_less_is_checked_again():
+    """What `as_batch` lets through, a stricter model still refuses."""
+    directed = as_batch(random_graph(6, 0.4, seed=1, directed=True), directed=True)
+    with pytest.raises(ValueError, match="must hold both directions"):
+        elbo(model_with(InnerProduct(0.2)), directed)
+    real = as_batch(random_graph(6, 0.4, seed=1))
+    with pytest.raises(ValueError, match="'x' must be Boolean"):
+        elbo(model_with(InnerProduct(0.2), BernoulliFeatures(GCN(3, 8, 1), 8, 5)), real)
+    with pytest.raises(ValueError, match=r"'x' must be torch.float64 as the model is, got torch.float32"):
+        elbo(model_with(InnerProduct(0.2)).double(), real)
+
+
+def test_latents_of_whole_graphs_need_a_factor_that_decodes_them():
+    encoder = NormalEncoder(GCN(5, 8, 2), 8, 3, SumAggregation())
+    sizes = EmpiricalSizes([4])
+    for factors in ({"edges": InnerProduct(0.2)}, {"features": gaussian()}):
+        model = GraphVAE(StandardNormal(3), encoder, **factors, sizes=sizes)
+        for call in (
+            lambda model=model: elbo(model, random_graph(4, 0.5, seed=0)),
+            lambda model=model: model.sample(3),
+        ):
+            with pytest.raises(ValueError, match="'z' must have one row for each of the"):
+                call()

@@ -84,9 +84,12 @@ class LinkSplit:
         return cls(num_nodes, train, train, val, val_absent, test, test_absent, seed, ratio)
 
     def graph(self, data: Data) -> Data:
-        """What the encoder may see: the features of `data` and the message edges, in both directions."""
-        if data.num_nodes != self.num_nodes:
-            raise ValueError(f"'data' must have the {self.num_nodes} nodes of this split, got {data.num_nodes}")
+        """What the encoder may see: the features of `data` and the message edges, in both directions.
+
+        Raises:
+            ValueError: `data` is not the graph of this split.
+        """
+        self._check_whole(data)
         message = self.message.to(data.edge_index.device)
         return Data(x=data.x, edge_index=torch.cat([message, message.flip(0)], 1), num_nodes=self.num_nodes)
 
@@ -95,6 +98,32 @@ class LinkSplit:
         if part not in ("val", "test"):
             raise ValueError(f"'part' must be val or test, got {part}")
         return getattr(self, f"{part}_edges"), getattr(self, f"{part}_non_edges")
+
+    def _check_whole(self, data: Data) -> None:
+        if data.num_nodes != self.num_nodes:
+            raise ValueError(f"'data' must have the {self.num_nodes} nodes of this split, got {data.num_nodes}")
+        present = self.keys(data.edge_index.cpu())
+        edges = torch.cat([self.message, self.supervision, self.val_edges, self.test_edges], 1)
+        absent = torch.cat([self.val_non_edges, self.test_non_edges], 1)
+        lacking = int((~torch.isin(self.keys(edges), present)).sum())
+        wrong = int(torch.isin(self.keys(absent), present).sum())
+        if lacking or wrong:
+            raise ValueError(
+                f"'data' must be the graph of this split, got one without {lacking} of its edges and with {wrong} of "
+                "its non-edges"
+            )
+
+    def refuse_leak(self, graphs: Data) -> None:
+        """Checks that a graph that is to be encoded holds no held-out edge.
+
+        Raises:
+            ValueError: With the number of held-out edges it holds.
+        """
+        present = self.keys(graphs.edge_index.cpu())
+        held_out = self.keys(torch.cat([self.val_edges, self.test_edges], 1))
+        found = int(torch.isin(held_out, present).sum())
+        if found:
+            raise ValueError(f"'graphs' must not hold held-out edges, got {found}; encode split.graph(data)")
 
     def refuse_visible(self, pairs: Tensor) -> None:
         """Checks that no pair of `pairs` `(2, P)` is one the encoder has seen.

@@ -21,7 +21,7 @@ from graphvae.datasets.splits import LinkSplit
 from graphvae.distributions import BernoulliEdges
 from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
-from graphvae.evaluation.links import Calibration, Scores, calibration, ranking
+from graphvae.evaluation.links import Calibration, Scores, calibration, predict, ranking
 from graphvae.features import BernoulliFeatures, GaussianFeatures, LearnedScale
 from graphvae.graphs import density
 from graphvae.model import GraphVAE
@@ -54,11 +54,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a method returns: scores of pairs; a distribution over edges and latents if it has them."""
+    """What a method returns.
+
+    Attributes:
+        scores: Of pairs, larger for likelier edges.
+        edges: A distribution over edges, if the method has one.
+        latents: `(N, D)`, if it has them.
+        weight: How many times its objective counted a present edge; known, so it can be undone.
+    """
 
     scores: Scores
     edges: BernoulliEdges | None = None
     latents: Tensor | None = None
+    weight: float = 1.0
 
 
 def erdos_renyi(task: Task) -> Fitted:
@@ -101,12 +109,12 @@ def vgae_elbo(task: Task) -> Fitted:
         )
         edges = InnerProduct(density(task.visible))
         model = GraphVAE(StandardNormal(LATENT), NormalEncoder(gcn(width), HIDDEN, LATENT), edges, features)
-    visible = model.batch(task.visible).to(task.accelerator.device)
+    visible = model.batch(task.visible)
 
     def validation_auc(model: GraphVAE) -> float:
-        return ranking(_edges_at_mean(model, visible).logits, task.split, "val")["auc"]
+        return ranking(predict(model, visible, task.split).logits, task.split, "val")["auc"]
 
-    return _trained(model, task, elbo, Validation(validation_auc, every=10))
+    return _trained(model, task, elbo, validation=Validation(validation_auc, every=10))
 
 
 def gcn(width: int) -> Stack:
@@ -129,10 +137,17 @@ def _kipf_welling(task: Task, encoder: type[PointEncoder] | type[NormalEncoder])
         edges = InnerProduct(density=0.5).requires_grad_(False)  # The published decoder: no bias, no scale.
         encode = encoder(gcn(task.visible.num_features), HIDDEN, LATENT)
         model = GraphVAE(StandardNormal(LATENT), encode, edges)
-    return _trained(model, task, kipf_welling, None)
+    share = density(task.visible) * (1 - 1 / task.split.num_nodes)  # Of all N x N entries, as the objective has it.
+    return _trained(model, task, kipf_welling, weight=(1 - share) / share)
 
 
-def _trained(model: GraphVAE, task: Task, objective: Callable[..., Tensor], validation: Validation | None) -> Fitted:
+def _trained(
+    model: GraphVAE,
+    task: Task,
+    objective: Callable[..., Tensor],
+    weight: float = 1.0,
+    validation: Validation | None = None,
+) -> Fitted:
     fit(
         model,
         task.visible,
@@ -143,15 +158,8 @@ def _trained(model: GraphVAE, task: Task, objective: Callable[..., Tensor], vali
         progress=task.progress,
         accelerator=task.accelerator,
     )
-    visible = model.batch(task.visible).to(task.accelerator.device)
-    edges = _edges_at_mean(model, visible)
-    return Fitted(edges.logits, edges, model.posterior(visible).mean.detach())
-
-
-@torch.no_grad()
-def _edges_at_mean(model: GraphVAE, visible: Data) -> BernoulliEdges:
-    assert model.edges is not None
-    return model.edges(model.posterior(visible).mean, visible.layout)
+    edges = predict(model, task.visible, task.split)
+    return Fitted(edges.logits, edges, model.posterior(task.visible).mean.detach(), weight)
 
 
 @dataclass(frozen=True)
@@ -164,14 +172,23 @@ class Outcome:
 
 
 def run(method: str, task: Task) -> Outcome:
-    """Trains `method` on the task and measures it on the test pairs."""
+    """Trains `method` on the task and measures it on the test pairs.
+
+    Calibration is measured twice: of the probabilities as trained, and with the known weight of the objective undone.
+    """
     with measured(task.accelerator.device) as cost:
         fitted = METHODS[method](task)
     metrics = ranking(fitted.scores, task.split)
-    reliability = None if fitted.edges is None else calibration(fitted.edges, task.split)
-    for name in ("ece", "nats_per_pair", "density", "expected_edges_ratio"):
-        metrics[name] = math.nan if reliability is None else getattr(reliability, name)
-    return Outcome(fitted, metrics | cost, reliability)
+    if fitted.edges is None:
+        return Outcome(fitted, metrics | _reliability(None, "") | _reliability(None, "_unweighted") | cost, None)
+    raw = calibration(fitted.edges, task.split)
+    undone = calibration(fitted.edges.shifted(-math.log(fitted.weight)), task.split)
+    return Outcome(fitted, metrics | _reliability(raw, "") | _reliability(undone, "_unweighted") | cost, raw)
+
+
+def _reliability(found: Calibration | None, suffix: str) -> dict[str, float]:
+    names = ("ece", "ece_over_density", "expected_edges_ratio", "nats_per_pair")
+    return {name + suffix: math.nan if found is None else getattr(found, name) for name in names}
 
 
 def summarise(method: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
