@@ -107,7 +107,7 @@ def fit(
     accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
     optimizer = optimizer or Adam(model.parameters(), lr=0.01)
-    settings = {
+    settings: dict[str, int | str] = {
         "seed": seed,
         "batch_size": batch_size,
         "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",

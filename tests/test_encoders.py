@@ -38,7 +38,7 @@ BACKBONES = {
     "graph norm": lambda: Stack(GCNConv(5, HIDDEN), GraphNorm(HIDDEN), nn.ReLU()),
     "GCN with graph norm": lambda: GCN(5, HIDDEN, 2, norm="GraphNorm"),
     "attention over the graph": lambda: Stack(
-        nn.Linear(5, HIDDEN), GPSConv(HIDDEN, GCNConv(HIDDEN, HIDDEN), heads=2, norm="LayerNorm")
+        nn.Linear(5, HIDDEN), GPSConv(HIDDEN, GCNConv(HIDDEN, HIDDEN), heads=2, norm=None)
     ),
     "hop mix": lambda: Stack(nn.Linear(5, HIDDEN), HopMix(2)),
     "vector network": lambda: Nodewise(nn.Sequential(nn.Linear(5, HIDDEN), nn.Tanh())),
