@@ -8,11 +8,11 @@ and only its second sum runs over all pairs. Scores here are \(s_{ij} = l_i^\top
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,16 +51,14 @@ class Tile:
 
 def tiles(layout: Layout, directed: bool) -> Iterator[Tile]:
     """Covers every pair of nodes within a graph exactly once: i < j, or i != j if `directed`."""
-    small: dict[int, list[int]] = {}
-    for graph, size in enumerate(layout.host_sizes):
-        if size > TILE:
-            yield from _blocks_of(layout, graph, size, directed)
-        elif size > 1:
-            small.setdefault(_WIDTHS[bisect_left(_WIDTHS, size)], []).append(graph)
-    for width, graphs in small.items():
-        ids = torch.tensor(graphs, device=layout.ptr.device)
-        for chunk in ids.split(max(1, TILE**2 // width**2)):
-            yield _padded(layout, chunk, width, directed)
+    sizes = np.array(layout.host_sizes)
+    for graph in np.flatnonzero(sizes > TILE).tolist():
+        yield from _blocks_of(layout, graph, layout.host_sizes[graph], directed)
+    width_of = np.searchsorted(_WIDTHS, sizes)
+    for width in np.unique(width_of[(sizes > 1) & (sizes <= TILE)]):
+        graphs = torch.from_numpy(np.flatnonzero((width_of == width) & (sizes > 1))).to(layout.ptr.device)
+        for chunk in graphs.split(max(1, TILE**2 // _WIDTHS[width] ** 2)):
+            yield _padded(layout, chunk, _WIDTHS[width], directed)
 
 
 def _blocks_of(layout: Layout, graph: int, size: int, directed: bool) -> Iterator[Tile]:
