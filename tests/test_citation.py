@@ -135,15 +135,14 @@ def test_pickles_and_lone_arrays_under_the_name_npz_are_refused(tmp_path):
         *[
             (
                 name,
-                f"'{title}' is not there and cannot be downloaded (no network here); put the Planetoid files "
+                f"'{title}' cannot be loaded (no network here); put the Planetoid files "
                 f"ind.{title.lower()}.x ... ind.{title.lower()}.test.index into {{root}}/{title}/raw",
             )
             for name, title in [("cora", "Cora"), ("CiteSeer", "CiteSeer"), ("PUBMED", "PubMed")]
         ],
         (
             "coauthor_cs",
-            "'coauthor-cs' is not there and cannot be downloaded (no network here); "
-            "put coauthor_cs.npz into {root}/citation",
+            "'coauthor-cs' cannot be loaded (no network here); put coauthor_cs.npz into {root}/citation",
         ),
     ],
 )
@@ -188,3 +187,17 @@ def test_the_published_graphs_have_their_published_sizes(name, folder, nodes, ed
     assert graph.name == name.lower().replace("_", "-")
     assert set(graph.keys()) >= {"x", "edge_index", "y", "name"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_planetoid_files_are_named(tmp_path):
+    raw = tmp_path / "Cora" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index"):
+        (raw / f"ind.cora.{part}").write_bytes(b"garbage")
+    with pytest.raises(
+        ValueError, match=f"^'Cora' cannot be loaded .*; the files in {re.escape(str(raw))} are damaged$"
+    ):
+        citation("cora", tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        ["Cora", "raw", *(path.name for path in raw.iterdir())]
+    )

@@ -85,15 +85,18 @@ def _planetoid(name: str, root: Path) -> Data:
     folders = [root / name / "raw", root / "planetoid" / name / "raw"]
     files = [f"ind.{name.lower()}.{part}" for part in ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")]
     found = next((folder for folder in folders if all((folder / file).is_file() for file in files)), None)
-    if found is None:
-        hint = f"put the Planetoid files {files[0]} ... {files[-1]} into {folders[0]}"
-        _download(lambda: Planetoid(str(root), name), name, hint)
-        found = folders[0]
-    # PyG writes, and reads back as a pickle, a processed file beside the raw ones; the user's folder stays as it is.
+    # PyG writes, and reads back as a pickle, a processed file beside the raw ones, and leaves folders where a download
+    # failed: in a scratch folder, so that the user's holds raw files and nothing else.
     with tempfile.TemporaryDirectory() as scratch:
-        shutil.copytree(found, Path(scratch) / name / "raw", copy_function=shutil.copyfile)
+        raw = Path(scratch) / name / "raw"
+        if found is not None:
+            shutil.copytree(found, raw, copy_function=shutil.copyfile)
+        absent = f"put the Planetoid files {files[0]} ... {files[-1]} into {folders[0]}"
+        hint = absent if found is None else f"the files in {found} are damaged"
         with redirect_stderr(StringIO()):
-            graph = Planetoid(scratch, name)[0]
+            graph = _load(lambda: Planetoid(scratch, name), name, hint)[0]
+        if found is None:
+            shutil.copytree(raw, folders[0], dirs_exist_ok=True)
     return Data(x=graph.x, edge_index=graph.edge_index, y=graph.y)
 
 
@@ -102,14 +105,14 @@ def _coauthor_cs(root: Path) -> Data:
         if path.is_file():
             return read_npz(path)
     hint = f"put coauthor_cs.npz into {root / 'citation'}"
-    graph = _download(lambda: Coauthor(str(root / "coauthor"), "CS"), "coauthor-cs", hint)[0]
+    graph = _load(lambda: Coauthor(str(root / "coauthor"), "CS"), "coauthor-cs", hint)[0]
     return Data(x=graph.x, edge_index=graph.edge_index, y=graph.y)
 
 
-def _download(load: Callable[[], Dataset], name: str, hint: str) -> Dataset:
+def _load(load: Callable[[], Dataset], name: str, hint: str) -> Dataset:
     try:
         with redirect_stdout(sys.stderr):
             return load()
-    except Exception as error:
+    except Exception as error:  # A download, a pickle or a parser may fail in any way.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"'{name}' is not there and cannot be downloaded ({reason}); {hint}") from error
+        raise ValueError(f"'{name}' cannot be loaded ({reason}); {hint}") from error
