@@ -12,12 +12,18 @@ from graphvae.graphs import Layout
 
 
 def takes(module: nn.Module, name: str) -> bool:
-    """Whether the module's `forward` has an argument of this name."""
-    return name in inspect.signature(module.forward).parameters
+    """Whether the module's `forward` has an argument of this name; one that takes any arguments takes edges."""
+    parameters = inspect.signature(module.forward).parameters
+    return name in parameters or (name == "edge_index" and any(p.kind == p.VAR_POSITIONAL for p in parameters.values()))
 
 
 def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:
-    """Calls `backbone(x, edge_index)`, with the `batch` vector if it takes one: norms and attention must know it."""
+    """Calls `backbone(x, edge_index)`, with the `batch` vector if it takes one: norms and attention must know it.
+
+    A backbone whose `forward` has no `edge_index` is a network on vectors, and is called with `x` alone.
+    """
+    if not takes(backbone, "edge_index"):
+        return backbone(x)
     if layout is not None and layout.num_graphs > 1 and takes(backbone, "batch"):
         return backbone(x, edge_index, batch=layout.batch)
     return backbone(x, edge_index)

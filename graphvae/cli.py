@@ -19,15 +19,17 @@ from torch_geometric.data import Data
 
 from graphvae import __version__, plots
 from graphvae.datasets import LinkSplit, citation, standard_library
+from graphvae.graphs import as_batch
 from graphvae.recipes import link_prediction
 from graphvae.recipes.link_prediction import METHODS, Outcome, Task
 from graphvae.recipes.reporting import document, write_json
+from graphvae.resuming import digest
 
 _COLUMNS = ("auc", "ap", "hits@100", "mrr")
 _IMPORTS = "stdlib-imports"
-_LEGEND = """expected/true: edges that the model expects among all hidden pairs, over those there are.
-nats/1000: log-likelihood of 1000 hidden pairs, the known weight of the objective undone.
-'-': scores that are no probabilities."""
+_LEGEND = """expected/true: edges that the model, as trained, expects among all hidden pairs, over those there are.
+nats/1000: log-likelihood of 1000 hidden pairs, with the known weight of the training objective undone.
+'-': undefined; scores that are no probabilities, or fewer than 100 non-edges for Hits@100."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +107,8 @@ def _compare(options: argparse.Namespace, data: Data) -> None:
     count = f"{options.splits} split{'s' * (options.splits > 1)} {options.ratio}"
     console.print(_table(rows, f"{data.name}, {count}, mean±standard deviation, %"))
     console.print(_LEGEND)
-    result = document(options.command, _protocol(options, data), options.seed, rows)
+    protocol = _protocol(options, data) | {"device": str(accelerator.device)}
+    result = document(options.command, protocol, options.seed, rows)
     if options.json is not None:
         write_json(result, options.json)
     if options.out is not None:
@@ -155,7 +158,7 @@ def _cell(value: dict[str, float | None], factor: float, form: str) -> str:
 def _protocol(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     return {
         "dataset": data.name,
-        "fingerprint": getattr(data, "fingerprint", None),
+        "fingerprint": getattr(data, "fingerprint", None) or digest(as_batch(data)),
         "nodes": data.num_nodes,
         "edges": data.num_edges // 2,
         "features": data.num_features,
@@ -168,7 +171,6 @@ def _protocol(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         "learning_rate": 0.01,
         "hidden": link_prediction.HIDDEN,
         "latent": link_prediction.LATENT,
-        "device": options.device,
         "threads": torch.get_num_threads(),
     }
 

@@ -119,9 +119,10 @@ class BernoulliEdges:
     """
 
     def __init__(
-        self, left: Tensor, right: Tensor, bias: Tensor, layout: Layout | None = None, directed: bool = False
+        self, left: Tensor, right: Tensor, bias: Tensor | float, layout: Layout | None = None, directed: bool = False
     ) -> None:
-        self.left, self.right, self.bias = at_least_single(left), at_least_single(right), at_least_single(bias)
+        self.left, self.right = at_least_single(left), at_least_single(right)
+        self.bias = at_least_single(torch.as_tensor(bias, device=left.device))
         self.directed = directed
         self.layout = layout or Layout.single(left.size(0), left.device)
 

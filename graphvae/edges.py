@@ -103,5 +103,5 @@ def _decoded(network: nn.Module | None, z: Tensor, layout: Layout | None) -> Ten
 
 def _log_odds(density: float) -> float:
     if not 0 < density < 1:
-        raise ValueError(f"'density' must lie strictly between 0 and 1, got {density}; see graphs.density")
+        raise ValueError(f"'density' must lie strictly between 0 and 1, got {density}; graphs without edges have none")
     return math.log(density / (1 - density))

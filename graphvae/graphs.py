@@ -143,7 +143,8 @@ def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> B
     if isinstance(graphs, (list, tuple, Dataset)):
         graphs = Batch.from_data_list(check_collation(graphs, directed))
     if not isinstance(graphs, Data):
-        hint = "; a loader's graphs are list(loader.dataset)" if hasattr(graphs, "dataset") else ""
+        hint = "; vectors become graphs with graphvae.edgeless(x)" if isinstance(graphs, Tensor) else ""
+        hint = "; a loader's graphs are list(loader.dataset)" if hasattr(graphs, "dataset") else hint
         raise TypeError(f"'graphs' must be a PyG Data, Batch or a list of Data, got {type(graphs).__name__}{hint}")
     edge_index = check_graph(graphs, directed)
     num_nodes = int(graphs.num_nodes or 0)
@@ -212,13 +213,17 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
 def select(graphs: Batch, ids: Tensor) -> Batch:
     """The graphs numbered `ids` `(b,)` of a checked batch, as a batch of their features and edges."""
     layout = graphs.layout
+    ids = ids.to(layout.ptr.device)
     edge_ptr = _edge_ptr(graphs.edge_index, layout)
     chosen = Layout.of(layout.sizes[ids])
     lengths = edge_ptr.diff()[ids]
     shift = (chosen.ptr[:-1] - layout.ptr[ids]).repeat_interleave(lengths)
     edge_index = graphs.edge_index[:, _ranges(edge_ptr[ids], lengths)] + shift
     x = None if graphs.x is None else graphs.x[_ranges(layout.ptr[ids], chosen.sizes)]
-    return batch_of(x, edge_index, chosen, graphs.directed)
+    batch = batch_of(x, edge_index, chosen, graphs.directed)
+    if "checked_for" in graphs:  # What a model has checked of the whole holds of its parts.
+        batch.checked_for = graphs.checked_for
+    return batch
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:

@@ -69,6 +69,10 @@ class GraphVAE(nn.Module):
         super().__init__()
         if edges is None and features is None:
             raise ValueError("'edges' or 'features' must be given, a model of neither has no likelihood")
+        for name, factor, needs in (("edges", edges, ("directed",)), ("features", features, ("features", "support"))):
+            lacking = [need for need in needs if factor is not None and not hasattr(factor, need)]
+            if lacking:
+                raise TypeError(f"'{name}' must have the attribute '{lacking[0]}', {type(factor).__name__} has none")
         self.prior, self.encoder = prior, encoder
         self.edges, self.features, self.sizes = edges, features, sizes
 
@@ -93,7 +97,9 @@ class GraphVAE(nn.Module):
 
     def _check(self, batch: Batch, dtype: torch.dtype) -> None:
         if batch.x is None:
-            raise ValueError("'graphs' must have node features 'x'; for graphs without, see torch_geometric.transforms")
+            raise ValueError(
+                "'graphs' must have node features 'x'; torch_geometric.transforms.OneHotDegree or Constant make some"
+            )
         if batch.x.dtype != dtype:
             raise ValueError(f"'x' must be {dtype} as the model is, got {batch.x.dtype}; use x.to({dtype})")
         if self.features is None:
@@ -119,31 +125,36 @@ class GraphVAE(nn.Module):
         Convention: labelled graphs. Given an equivariant model this is also the symmetrised likelihood.
         """
         batch = self.batch(graphs)
-        total = z.new_zeros(batch.layout.num_graphs)
+        parts: dict[str, Tensor] = {}
         if self.sizes is not None:
-            total = total + self.sizes().log_prob(batch.layout.sizes)
+            parts["sizes"] = self.sizes().log_prob(batch.layout.sizes)
         if self.edges is not None:
-            total = total + self.edges(z, batch.layout).log_prob(batch.edge_index)
+            parts["edges"] = self.edges(z, batch.layout).log_prob(batch.edge_index)
         if self.features is not None:
-            total = total + self.features(z, batch.edge_index, batch.layout).log_prob(batch.x)
-        return total
+            parts["features"] = self.features(z, batch.edge_index, batch.layout).log_prob(batch.x)
+        for name, value in parts.items():
+            if value.shape != (batch.layout.num_graphs,):
+                count = f"each of the {batch.layout.num_graphs} graphs, got shape {tuple(value.shape)}"
+                raise ValueError(f"'{name}' must give one log-probability for {count}; does it pass 'layout' on?")
+        return torch.stack(list(parts.values())).sum(0)
 
     @torch.no_grad()
-    def sample(self, num_graphs: int, generator: torch.Generator | None = None) -> Batch:
+    def sample(self, num_graphs: int, generator: torch.Generator | int | None = None) -> Batch:
         """Draws graphs from the model: sizes, latents, edges, then features given both.
 
         Without an edge factor and without p(n) every graph is a vector.
 
         Args:
             num_graphs: How many.
-            generator: PyTorch's global one if None. One of another device seeds one of the model's device.
+            generator: Or a seed; PyTorch's global generator if None. One of another device seeds one of the model's.
         """
         if num_graphs < 1:
             raise ValueError(f"'num_graphs' must be positive, got {num_graphs}")
         if self.sizes is None and self.edges is not None:
             raise ValueError("'sizes' must be given to sample graphs, for example sizes=EmpiricalSizes(train_sizes)")
         device = next(self.parameters()).device
-        generator = _on(device, generator)
+        source = torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator
+        generator = _on(device, source)
         if self.sizes is None:
             layout = Layout.singles(num_graphs, device)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import networkx
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
@@ -125,7 +126,8 @@ def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]
     checked = []
     for position, graph in enumerate(graphs):
         if not isinstance(graph, Data):
-            raise TypeError(f"'graphs[{position}]' must be a PyG Data, got {type(graph).__name__}")
+            hint = "; see torch_geometric.utils.from_networkx" if isinstance(graph, networkx.Graph) else ""
+            raise TypeError(f"'graphs[{position}]' must be a PyG Data, got {type(graph).__name__}{hint}")
         if isinstance(graph, Batch):
             raise TypeError(f"'graphs[{position}]' must be one graph, got a PyG Batch; use its to_data_list()")
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,12 +33,12 @@ class LinkSplit:
     """
 
     num_nodes: int
-    message: Tensor
-    supervision: Tensor
-    val_edges: Tensor
-    val_non_edges: Tensor
-    test_edges: Tensor
-    test_non_edges: Tensor
+    message: Tensor = field(repr=False)
+    supervision: Tensor = field(repr=False)
+    val_edges: Tensor = field(repr=False)
+    val_non_edges: Tensor = field(repr=False)
+    test_edges: Tensor = field(repr=False)
+    test_non_edges: Tensor = field(repr=False)
     seed: int
     ratio: tuple[int, int, int]
 

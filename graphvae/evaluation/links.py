@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -94,9 +94,9 @@ class Calibration:
         nats_per_pair: Log-likelihood of all these pairs, divided by their number.
     """
 
-    predicted: np.ndarray
-    observed: np.ndarray
-    pairs: np.ndarray
+    predicted: np.ndarray = field(repr=False)
+    observed: np.ndarray = field(repr=False)
+    pairs: np.ndarray = field(repr=False)
     ece: float
     density: float
     expected_edges_ratio: float

@@ -1,0 +1,91 @@
+"""What must fit together is checked before training, and said by name."""
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Batch
+from torch_geometric.nn import GCN, MLP
+
+from conftest import random_graph
+from graphvae import GraphVAE, elbo, fit
+from graphvae.backbones import Nodewise
+from graphvae.distributions import BernoulliEdges
+from graphvae.edges import IndefiniteInnerProduct, InnerProduct
+from graphvae.encoders import FreeNormal, NormalEncoder
+from graphvae.priors import StandardNormal
+
+
+class _Lopsided(nn.Module):
+    directed = False
+
+    def __init__(self, layout_passed=True, symmetric=True):
+        super().__init__()
+        self.layout_passed, self.symmetric = layout_passed, symmetric
+        self.weight = nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, z, layout=None):
+        right = z if self.symmetric else z @ self.weight
+        return BernoulliEdges(z, right, -1.0, layout if self.layout_passed else None)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        (
+            lambda: {"encoder": NormalEncoder(GCN(9, 8, 1), 8, 3)},
+            "^the encoder and 4 features do not fit together: m",
+        ),
+        (
+            lambda: {"encoder": NormalEncoder(GCN(4, 9, 1), 8, 3)},
+            "^the encoder and 4 features do not fit together: m",
+        ),
+        (lambda: {"prior": StandardNormal(5)}, "^the prior and latents of dimension 3 do not fit together"),
+        (lambda: {"edges": IndefiniteInnerProduct(5, 0.2)}, "^the decoders and latents of dimension 3 do not fit"),
+        (
+            lambda: {"edges": _Lopsided(symmetric=False)},
+            "^'edges' must have symmetric scores, or directed = True",
+        ),
+        (
+            lambda: {"edges": _Lopsided(layout_passed=False)},
+            "^'edges' must give one log-probability for each of the",
+        ),
+    ],
+)
+def test_factors_that_do_not_fit_are_told_by_name(factors, message):
+    parts = {"prior": StandardNormal(3), "encoder": NormalEncoder(GCN(4, 8, 1), 8, 3), "edges": InnerProduct(0.2)}
+    graphs = [random_graph(6, 0.5, seed=seed, features=4) for seed in range(3)]
+    with pytest.raises(ValueError, match=message):
+        fit(GraphVAE(**parts | factors()), graphs, epochs=1, progress=False)
+
+
+def test_an_objective_must_be_one_value_per_graph_and_the_optimizer_of_this_model():
+    def make():
+        return GraphVAE(StandardNormal(3), NormalEncoder(GCN(4, 8, 1), 8, 3), InnerProduct(0.2))
+
+    graphs = [random_graph(6, 0.5, seed=seed, features=4) for seed in range(3)]
+    with pytest.raises(ValueError, match=r"'objective' must return one value for each of the 3 graphs, got shape \(\)"):
+        fit(make(), graphs, lambda model, batch: elbo(model, batch).mean(), epochs=1, progress=False)
+    other = torch.optim.Adam(make().parameters())
+    with pytest.raises(ValueError, match="'optimizer' must be over the parameters of 'model', it has none of them"):
+        fit(make(), graphs, epochs=1, optimizer=other, progress=False)
+
+
+def test_factors_without_their_flags_are_refused():
+    with pytest.raises(TypeError, match="'edges' must have the attribute 'directed', Linear has none"):
+        GraphVAE(StandardNormal(3), NormalEncoder(GCN(4, 8, 1), 8, 3), nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("network", [nn.Sequential(nn.Linear(4, 8), nn.Tanh()), MLP([4, 8, 8])])
+def test_a_network_on_vectors_is_a_backbone_as_it_is(network):
+    graph = random_graph(6, 0.5, seed=0, features=4)
+    direct, wrapped = NormalEncoder(network, 8, 3).eval(), NormalEncoder(Nodewise(network), 8, 3).eval()
+    wrapped.loc = direct.loc
+    assert torch.equal(direct(graph.x, graph.edge_index).mean, wrapped(graph.x, graph.edge_index).mean)
+
+
+def test_free_posteriors_train_on_the_whole_batch_they_were_made_for():
+    graphs = [random_graph(6, 0.5, seed=seed, features=4) for seed in range(3)]
+    model = GraphVAE(StandardNormal(3), FreeNormal(18, 3), InnerProduct(0.5))
+    fit(model, Batch.from_data_list(graphs), epochs=2, progress=False)
+    with pytest.raises(ValueError, match="'x' must have the 18 rows this FreeNormal was made for, got 12"):
+        fit(model, graphs, epochs=1, progress=False)
