@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
 from graphvae.bounds import elbo
-from graphvae.distributions import BernoulliEdges
+from graphvae.contracts import try_out
 from graphvae.graphs import edgeless, select
 from graphvae.model import Graphs, GraphVAE
 from graphvae.resuming import RunFolder, digest
@@ -107,7 +107,7 @@ def fit(
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
-    _try_out(model, whole if isinstance(graphs, Data) else select(whole, torch.arange(min(2, whole.num_graphs))))
+    try_out(model, whole if isinstance(graphs, Data) else select(whole, torch.arange(min(2, whole.num_graphs))))
     optimizer = optimizer or Adam(model.parameters(), lr=0.01)
     if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
         raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
@@ -147,40 +147,6 @@ def _check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if value < 1:
             raise ValueError(f"'{name}' must be positive, got {value}")
-
-
-@torch.no_grad()
-def _try_out(model: GraphVAE, few: Batch) -> None:
-    """Runs the factors once, so that what does not fit together is said by name before the training.
-
-    Raises:
-        ValueError: Shapes do not fit, or an undirected edge factor has scores that are not symmetric.
-    """
-    training = model.training
-    stage = f"the encoder and {few.x.size(1)} features"
-    try:
-        with torch.random.fork_rng([]):
-            q = model.eval().posterior(few)
-            stage = f"the prior and latents of dimension {q.mean.size(1)}"
-            model.prior(q.layout).log_prob(q.mean)
-            stage = f"the decoders and latents of dimension {q.mean.size(1)}"
-            model.log_likelihood(few, q.mean)
-            if model.edges is not None and not model.edges.directed and few.edge_index.numel():
-                _check_symmetric(model.edges(q.mean, few.layout), few.edge_index)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{stage} do not fit together: {' '.join(str(error).split())}") from error
-    finally:
-        model.train(training)
-
-
-def _check_symmetric(edges: BernoulliEdges, edge_index: Tensor) -> None:
-    pairs = edge_index[:, :100]
-    forth, back = edges.logits(pairs), edges.logits(pairs.flip(0))
-    if not torch.allclose(forth, back, rtol=1e-3, atol=1e-3):
-        raise ValueError(
-            f"'edges' must have symmetric scores, or directed = True; got {forth[0].item():.3g} for "
-            f"{tuple(pairs[:, 0].tolist())} and {back[0].item():.3g} for its reverse"
-        )
 
 
 @contextmanager

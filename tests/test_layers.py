@@ -19,6 +19,7 @@ LAYERS = {
     "edges": 2,
     "features": 2,
     "model": 3,
+    "contracts": 4,
     "bounds": 4,
     "objectives": 4,
     "library_arguments": 5,

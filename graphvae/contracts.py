@@ -1,0 +1,50 @@
+"""Whether the factors of a model fit together, tried out on a few graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphvae.distributions import BernoulliEdges
+from graphvae.model import GraphVAE
+
+
+@torch.no_grad()
+def try_out(model: GraphVAE, few: Batch) -> None:
+    """Runs every factor once, so that what does not fit together is said by name before a training.
+
+    The model, its mode and PyTorch's generator are left as they were.
+
+    Args:
+        model: To try out.
+        few: One of its checked batches.
+
+    Raises:
+        ValueError: Shapes do not fit, or an undirected edge factor has scores that are not symmetric.
+    """
+    training = model.training
+    stage = f"the encoder and {few.x.size(1)} features"
+    try:
+        with torch.random.fork_rng([]):
+            q = model.eval().posterior(few)
+            stage = f"the prior and latents of dimension {q.mean.size(1)}"
+            model.prior(q.layout).log_prob(q.mean)
+            stage = f"the decoders and latents of dimension {q.mean.size(1)}"
+            model.log_likelihood(few, q.mean)
+            if model.edges is not None and not model.edges.directed and few.edge_index.numel():
+                _check_symmetric(model.edges(q.mean, few.layout), few.edge_index)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{stage} do not fit together: {' '.join(str(error).split())}") from error
+    finally:
+        model.train(training)
+
+
+def _check_symmetric(edges: BernoulliEdges, edge_index: Tensor) -> None:
+    pairs = edge_index[:, :100]
+    forth, back = edges.logits(pairs), edges.logits(pairs.flip(0))
+    if not torch.allclose(forth, back, rtol=1e-3, atol=1e-3):
+        raise ValueError(
+            f"'edges' must have symmetric scores, or directed = True; got {forth[0].item():.3g} for "
+            f"{tuple(pairs[:, 0].tolist())} and {back[0].item():.3g} for its reverse"
+        )
