@@ -34,6 +34,8 @@ def try_out(model: GraphVAE, few: Batch) -> None:
             model.log_likelihood(few, q.mean)
             if model.edges is not None and not model.edges.directed and few.edge_index.numel():
                 _check_symmetric(model.edges(q.mean, few.layout), few.edge_index)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{stage} do not fit together: {' '.join(str(error).split())}") from error
     finally:
