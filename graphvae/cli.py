@@ -105,7 +105,7 @@ def _compare(options: argparse.Namespace, data: Data) -> None:
     outcomes = _run_all(list(dict.fromkeys(options.method or METHODS)), data, splits, accelerator, console)
     rows = [link_prediction.summarise(method, results) for method, results in outcomes.items()]
     count = f"{options.splits} split{'s' * (options.splits > 1)} {options.ratio}"
-    console.print(_table(rows, f"{data.name}, {count}, mean±standard deviation, %"))
+    console.print(_table(rows, f"{data.name}, {count}, {'mean±standard deviation, ' * (options.splits > 1)}%"))
     console.print(_LEGEND)
     protocol = _protocol(options, data) | {"device": str(accelerator.device)}
     result = document(options.command, protocol, options.seed, rows)

@@ -56,7 +56,9 @@ def link_prediction(outcomes: Mapping[str, Outcome], split: LinkSplit, data: Dat
         if outcome.calibration is not None:
             _draw_reliability(reliability, method, outcome.calibration, colours[method])
     roc.set(
-        title=f"ROC on the test pairs of split {split.seed}", xlabel="false positive rate", ylabel="true positive rate"
+        title=f"{data.name}: ROC on the test pairs of split {split.seed}",
+        xlabel="false positive rate",
+        ylabel="true positive rate",
     )
     roc.legend(loc="lower right", fontsize=8)
     _finish_reliability(reliability)
@@ -85,7 +87,7 @@ def _finish_reliability(axes: Axes) -> None:
     if not axes.lines:
         axes.set_axis_off()
         return
-    axes.set(xscale="log", yscale="log", title="Reliability over all hidden pairs, at their true density")
+    axes.set(xscale="log", yscale="log", title="Reliability as trained, over all hidden pairs")
     axes.set(xlabel="predicted probability of an edge", ylabel="observed share of edges")
     low = min(axes.get_xlim()[0], axes.get_ylim()[0])
     axes.plot([low, 1], [low, 1], ":", color="grey", zorder=0)
