@@ -47,12 +47,12 @@ def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -
 
 
 def _weighted_edges(edges: BernoulliEdges, edge_index: Tensor) -> Tensor:
-    pairs = edges.layout.sizes**2
-    present = (2 * edges.edge_sum(torch.ones_like(edge_index[0], dtype=edges.left.dtype), edge_index)).clamp(min=2)
-    absent = (pairs - present).clamp(min=1)
-    weight = absent / present
     logits = edges.logits(edge_index)
-    loops = edges.logits(torch.arange(edges.left.size(0), device=edge_index.device).expand(2, -1))
+    pairs = edges.layout.sizes**2
+    present = (2 * edges.edge_sum(torch.ones_like(logits), edge_index)).clamp(min=2)
+    absent = (pairs - present).clamp(min=1)
+    nodes = torch.arange(edges.layout.num_rows, device=edge_index.device)
+    loops = edges.logits(nodes.expand(2, -1))
     positive = 2 * edges.edge_sum(softplus(-logits), edge_index) + edges.layout.sum(softplus(-loops))
     negative = 2 * edges.log_normalizer() - 2 * edges.edge_sum(softplus(logits), edge_index)
-    return -(weight * positive + negative) / (2 * absent)
+    return -(absent / present * positive + negative) / (2 * absent)
