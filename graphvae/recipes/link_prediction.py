@@ -192,7 +192,7 @@ def run(method: str, task: Task) -> Outcome:
     if fitted.edges is None:
         return Outcome(fitted, metrics | _reliability(None, "") | _reliability(None, "_unweighted") | cost, None)
     raw = calibration(fitted.edges, task.split)
-    undone = calibration(fitted.edges.shifted(-math.log(fitted.weight)), task.split)
+    undone = raw if fitted.weight == 1 else calibration(fitted.edges.shifted(-math.log(fitted.weight)), task.split)
     return Outcome(fitted, metrics | _reliability(raw, "") | _reliability(undone, "_unweighted") | cost, raw)
 
 
