@@ -1,12 +1,15 @@
-"""What a computation costs: seconds, and the memory in use at its peak."""
+"""What a computation costs: seconds, and the memory in use at its peak; alone, or against others in one process."""
 
 from __future__ import annotations
 
+import gc
 import math
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +28,42 @@ def measured(device: torch.device) -> Iterator[dict[str, float]]:
     yield cost
     cost["seconds"] = time.perf_counter() - started
     cost["peak_mib"] = _peak(device)
+
+
+def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int = 7) -> list[dict[str, Any]]:
+    """Times `variants` against each other on a CPU: one after another, round after round, in this one process.
+
+    A busy machine slows all of them alike, so that ratios can be trusted where times cannot.
+
+    Args:
+        variants: By name; each call is one measurement. One that allocates must let go of it again.
+        rounds: After a first one that is not timed, and in which the memory is measured.
+
+    Returns:
+        A row per variant: `variant`; `milliseconds`, the median process CPU time; `all_milliseconds`; `extra_mib`, the
+        peak memory above that in use before (None where the system does not tell).
+    """
+    extra = {name: _extra_mib(variant) for name, variant in variants.items()}
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, variant in variants.items():
+            started = time.process_time()
+            variant()
+            times[name].append(1000 * (time.process_time() - started))
+    return [
+        {"variant": name, "milliseconds": statistics.median(t), "all_milliseconds": t, "extra_mib": extra[name]}
+        for name, t in times.items()
+    ]
+
+
+def _extra_mib(variant: Callable[[], object]) -> float | None:
+    variant()
+    gc.collect()
+    _restart_peak(torch.device("cpu"))
+    before = _status("VmRSS")
+    variant()
+    extra = _status("VmHWM") - before
+    return extra if math.isfinite(extra) else None
 
 
 def _restart_peak(device: torch.device) -> None:
