@@ -10,7 +10,8 @@ import torch.distributions as dist
 from torch import Tensor
 
 from graphvae.graphs import Layout, at_least_single
-from graphvae.pairs import sigmoid_sum, softplus_sum, tiles
+from graphvae.pairs import sigmoid_sum, softplus_sum
+from graphvae.tiles import tiles
 
 
 class PerGraph:
@@ -157,7 +158,7 @@ class BernoulliEdges:
         """The log-odds of every pair, without gradient, in pieces `(P,)` of a few hundred thousand."""
         for tile in tiles(self.layout, self.directed):
             scores = tile.scores(self.left, self.right, self.bias)
-            yield scores.flatten() if tile.keep is None else scores[tile.keep]
+            yield scores[scores > -torch.inf] if tile.penalties else scores.flatten()
 
     def double(self) -> BernoulliEdges:
         """The same edges in float64."""
@@ -172,7 +173,7 @@ class BernoulliEdges:
         """A draw of all pairs, as `edge_index` `(2, E)` with both directions of an undirected edge."""
         found = [torch.empty(2, 0, dtype=torch.long, device=self.left.device)]
         for tile in tiles(self.layout, self.directed):
-            chance = tile.masked(tile.scores(self.left, self.right, self.bias).sigmoid())
+            chance = tile.scores(self.left, self.right, self.bias).sigmoid_()
             block, row, column = torch.bernoulli(chance, generator=generator).nonzero(as_tuple=True)
             found.append(torch.stack([tile.rows[block, row], tile.cols[block, column]]))
         edges = torch.cat(found, 1)

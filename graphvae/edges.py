@@ -69,6 +69,39 @@ class IndefiniteInnerProduct(nn.Module):
         return BernoulliEdges(h * self.weight, h, self.bias, layout)
 
 
+class DegreeCorrected(nn.Module):
+    r"""Undirected edges with log-odds \(e^c\, h_i^\top h_j + a_i + a_j + b\): each node is as ready to join as its a.
+
+    (h, a) = network(z) row by row, a the last column. Without a, the length of h has to say both how many edges a node
+    has and how sure they are.
+
+    Args:
+        density: As for `InnerProduct`.
+        network: `(N, D) -> (N, H + 1)` on rows, or None for (h, a) = z.
+
+    References:
+        Karrer & Newman, 2011, arXiv:1008.3926 (block models), Krivitsky et al., 2009 (latent spaces).
+    """
+
+    directed: bool = False
+
+    def __init__(self, density: float, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.density = density
+        self.network = network
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+        """The distribution over edges given `(N, D)` latents."""
+        rows = _decoded(self.network, z, layout)
+        if rows.size(1) < 2:
+            raise ValueError(f"'z' must have at least 2 columns, the last is the propensity; got {rows.size(1)}")
+        h, propensity, one = rows[:, :-1], rows[:, -1:], torch.ones_like(rows[:, :1])
+        left = torch.cat([h * self.log_scale.exp(), propensity, one], 1)
+        return BernoulliEdges(left, torch.cat([h, one, propensity], 1), self.bias, layout)
+
+
 class Bilinear(nn.Module):
     r"""Directed edges with log-odds \(h_i^\top W h_j + b\), where h = network(z) row by row; W starts orthogonal.
 

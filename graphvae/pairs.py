@@ -1,95 +1,36 @@
-r"""The sum over all pairs of nodes, in tiles: value and gradient in one pass, memory O(N·D).
+r"""The sum over all pairs of nodes: value and gradient in one pass over tiles, memory O(N·D).
 
 The likelihood of an edge set under independent pairs is \(\sum_{E} s_{ij} - \sum_{pairs} \mathrm{softplus}(s_{ij})\),
-and only its second sum runs over all pairs. Scores here are \(s_{ij} = l_i^\top r_j + b\). No tensor of more than
-`TILE**2` scores exists at a time. Small graphs share tiles (padded to a common size from `_WIDTHS`, so that at most
-5/9 of a tile is padding), large ones are cut into several: nothing loops over graphs.
+and only its second sum runs over all pairs. Scores here are \(s_{ij} = l_i^\top r_j + b\): inner products, indefinite,
+bilinear and degree-corrected ones differ in what l and r are. No tensor of more than `TILE**2` scores exists at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import repeat
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from graphvae.graphs import Layout, at_least_single
+from graphvae.softplus_tile import LOG2_E, SoftplusTile, softplus
+from graphvae.tiles import TILE, large_graphs, order_penalty, stacks, tiles
 
-TILE = 512
-_WIDTHS = sorted({2**k for k in range(1, 10)} | {3 * 2**k for k in range(8)})
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A stack of `b` blocks of pairs, each within one graph.
-
-    Attributes:
-        rows: `(b, m)` first node of the pairs; cols: `(b, k)` second node.
-        keep: `(b, m, k)` which of the pairs count, or None for all.
-        graphs: `(b,)` graph of each block.
-    """
-
-    rows: Tensor
-    cols: Tensor
-    keep: Tensor | None
-    graphs: Tensor
-
-    def scores(self, left: Tensor, right: Tensor, bias: Tensor) -> Tensor:
-        """`(b, m, k)` scores of the pairs, those not kept included."""
-        with torch.autocast(left.device.type, enabled=False):
-            return left[self.rows] @ right[self.cols].mT + bias
-
-    def masked(self, values: Tensor) -> Tensor:
-        """`values` with zero at the pairs that do not count."""
-        return values if self.keep is None else values.masked_fill(~self.keep, 0)
-
-
-def tiles(layout: Layout, directed: bool) -> Iterator[Tile]:
-    """Covers every pair of nodes within a graph exactly once: i < j, or i != j if `directed`."""
-    sizes = np.array(layout.host_sizes)
-    for graph in np.flatnonzero(sizes > TILE).tolist():
-        yield from _blocks_of(layout, graph, layout.host_sizes[graph], directed)
-    width_of = np.searchsorted(_WIDTHS, sizes)
-    for width in np.unique(width_of[(sizes > 1) & (sizes <= TILE)]):
-        graphs = torch.from_numpy(np.flatnonzero((width_of == width) & (sizes > 1))).to(layout.ptr.device)
-        for chunk in graphs.split(max(1, TILE**2 // _WIDTHS[width] ** 2)):
-            yield _padded(layout, chunk, _WIDTHS[width], directed)
-
-
-def _blocks_of(layout: Layout, graph: int, size: int, directed: bool) -> Iterator[Tile]:
-    nodes = layout.ptr[graph] + torch.arange(size, device=layout.ptr.device)
-    blocks = nodes.split(TILE)
-    owner = torch.tensor([graph], device=layout.ptr.device)
-    for row, rows in enumerate(blocks):
-        for column in range(0 if directed else row, len(blocks)):
-            cols = blocks[column]
-            keep = _order(rows, cols, directed)[None] if row == column else None
-            yield Tile(rows[None], cols[None], keep, owner)
-
-
-def _padded(layout: Layout, graphs: Tensor, width: int, directed: bool) -> Tile:
-    place = torch.arange(width, device=graphs.device)
-    sizes = layout.sizes[graphs, None]
-    real = place < sizes
-    nodes = layout.ptr[graphs, None] + torch.minimum(place, sizes - 1)
-    keep = _order(place, place, directed) & real[:, :, None] & real[:, None, :]
-    return Tile(nodes, nodes, keep, graphs)
-
-
-def _order(rows: Tensor, cols: Tensor, directed: bool) -> Tensor:
-    return rows[:, None] != cols if directed else rows[:, None] < cols
+_DEVICE_TILE = 2048
+__all__ = ["sigmoid_sum", "softplus", "softplus_sum"]
 
 
 def softplus_sum(left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool = False) -> Tensor:
     r"""\(\sum_{i<j} \mathrm{softplus}(l_i^\top r_j + b)\) per graph, or over i != j if `directed`.
 
-    Exact; differentiable once, in `left`, `right` and `bias`. Accumulates in float64; half precision is computed in
-    float32.
+    Exact; differentiable once, in `left`, `right` and `bias`. Tiles are summed in float64; half precision is computed
+    in float32. Beside value and gradients, the memory is one copy of `right` and three tiles.
 
     Args:
         left: `(N, D)`.
@@ -108,18 +49,13 @@ def softplus_sum(left: Tensor, right: Tensor, bias: Tensor, layout: Layout, dire
         return _SoftplusSum.apply(left, right, bias, layout, directed)
 
 
-def softplus(scores: Tensor) -> Tensor:
-    """log(1 + exp(s)), exact to float64; PyTorch's default drops the exponential from s = 20 on, an error of 2e-9."""
-    return F.softplus(scores, threshold=40)
-
-
 def sigmoid_sum(left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool = False) -> Tensor:
     """The expected number of edges per graph, `(B,)`: the sum of the sigmoids of all pairs, without gradient."""
     total = _accumulator(left, layout.num_graphs)
     with torch.no_grad():
         for tile in tiles(layout, directed):
-            probabilities = tile.masked(tile.scores(left, right, bias).sigmoid())
-            total.index_add_(0, tile.graphs, _block_sums(probabilities, total))
+            rows = tile.scores(left, right, bias).sigmoid_().sum(2)
+            total.index_add_(0, tile.graphs, rows.to(total.dtype).sum(1))
     return total.to(left.dtype)
 
 
@@ -128,36 +64,135 @@ def _accumulator(like: Tensor, *shape: int) -> Tensor:
     return like.new_zeros(shape, dtype=torch.float32 if like.device.type == "mps" else torch.float64)
 
 
-def _block_sums(values: Tensor, total: Tensor) -> Tensor:
-    """`(b, m, k)` to `(b,)` in the type of `total`; rows first, so that only row sums are converted."""
-    return values.sum(2).to(total.dtype).sum(1)
-
-
 class _SoftplusSum(torch.autograd.Function):
-    """Value and gradient of `softplus_sum` tile by tile, so that no tile is computed twice or kept."""
+    """The gradient is linear in the upstream value of its graph, so that the forward pass can compute it."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool) -> Tensor:
-        total = _accumulator(left, layout.num_graphs)
-        needs_gradient = any(ctx.needs_input_grad[:3])
-        grad_left, grad_right = torch.zeros_like(left), torch.zeros_like(right)
-        grad_bias = torch.zeros_like(total)
-        for tile in tiles(layout, directed):
-            scores = tile.scores(left, right, bias)
-            total.index_add_(0, tile.graphs, _block_sums(tile.masked(softplus(scores)), total))
-            if needs_gradient:
-                slope = tile.masked(scores.sigmoid_())
-                grad_left.index_add_(0, tile.rows.flatten(), (slope @ right[tile.cols]).flatten(0, 1))
-                grad_right.index_add_(0, tile.cols.flatten(), (slope.mT @ left[tile.rows]).flatten(0, 1))
-                grad_bias.index_add_(0, tile.graphs, _block_sums(slope, total))
+        value = _accumulator(left, layout.num_graphs)
+        slopes = _Slopes.zeros(left, right, value) if any(ctx.needs_input_grad[:3]) else None
+        _add_large(value, slopes, left, right, bias, layout, directed)
+        _add_stacks(value, slopes, left, right, bias, layout, directed)
         ctx.layout = layout
-        ctx.save_for_backward(grad_left, grad_right, grad_bias)
-        return total.to(left.dtype)
+        if slopes is not None:
+            ctx.save_for_backward(slopes.left, slopes.right, slopes.bias)
+        return value.to(left.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        grad_left, grad_right, grad_bias = ctx.saved_tensors
-        per_row = grad[ctx.layout.batch, None]
-        bias = (grad.to(grad_bias.dtype) * grad_bias).sum().to(grad.dtype)
-        return per_row * grad_left, per_row * grad_right, bias, None, None
+        left, right, bias = ctx.saved_tensors
+        per_row = grad if ctx.layout.num_graphs == 1 else grad[ctx.layout.batch]
+        grad_bias = (grad.to(bias.dtype) * bias).sum().to(grad.dtype)
+        return left * per_row[:, None], (right * per_row).t(), grad_bias, None, None
+
+
+@dataclass(frozen=True)
+class _Slopes:
+    """The gradient, to which the tiles add: left `(N, D)`, right `(D, N)`, bias `(B,)`."""
+
+    left: Tensor
+    right: Tensor
+    bias: Tensor
+
+    @classmethod
+    def zeros(cls, left: Tensor, right: Tensor, value: Tensor) -> _Slopes:
+        # (D, N): the product that fills it takes half the time of its transpose.
+        return cls(torch.zeros_like(left), right.new_zeros(right.t().shape), torch.zeros_like(value))
+
+
+def _add_large(
+    value: Tensor, slopes: _Slopes | None, left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool
+) -> None:
+    """Graphs of more than a tile, one after another."""
+    if not (graphs := large_graphs(layout)):
+        return
+    fused = _fused(left)
+    tile = SoftplusTile(left, 0 if fused else _block_width(left) ** 2)
+    bounds = layout.ptr.tolist()
+    for graph in graphs:
+        mine = slice(bounds[graph], bounds[graph + 1])
+        own = None if slopes is None else _Slopes(slopes.left[mine], slopes.right[:, mine], slopes.bias[graph])
+        if fused is not None:
+            gradients = None if own is None else (own.left, own.right, own.bias)
+            fused.add_graph(value[graph], gradients, left[mine], right[mine], bias, directed)
+        else:
+            _add_blocks(tile, value[graph], own, left[mine], right[mine], bias, directed)
+
+
+def _fused(like: Tensor) -> ModuleType | None:
+    """The fused kernel, where it runs: float32 on a CUDA GPU with Triton."""
+    if like.device.type != "cuda" or like.dtype != torch.float32 or find_spec("triton") is None:
+        return None
+    from graphvae import fused_pairs
+
+    return fused_pairs if like.size(1) <= fused_pairs.WIDEST else None
+
+
+def _add_blocks(
+    tile: SoftplusTile,
+    value: Tensor,
+    slopes: _Slopes | None,
+    left: Tensor,
+    right: Tensor,
+    bias: Tensor,
+    directed: bool,
+) -> None:
+    """The pairs of one graph, block by block; what a block needs is looked up before, calls being half of its cost."""
+    width = _block_width(left)
+    bias = bias * LOG2_E
+    diagonal = order_penalty(min(width, len(left)), directed, left.device)
+    left_slopes, right_slopes = (None, None) if slopes is None else (slopes.left, slopes.right)
+    lefts = zip(left.split(width), _split(left_slopes, width, 0), strict=False)
+    ones = torch.cat([right, right.new_ones(len(right), 1)], 1)
+    columns = zip(ones.split(width), right.split(width), _split(right_slopes, width, 1), strict=False)
+    rights = [(with_one.t(), other, other_slope) for with_one, other, other_slope in columns]
+    for row, (own, own_slope) in enumerate(lefts):
+        scaled, transposed = torch.cat([own * LOG2_E, bias.expand(len(own), 1)], 1), own.t()
+        values, totals = [], []
+        for column in range(0 if directed else row, len(rights)):
+            with_one, other, other_slope = rights[column]
+            shape = len(own), len(other)
+            scores = tile.scores(*shape)
+            torch.mm(scaled, with_one, out=scores)
+            if row == column:
+                scores.add_(diagonal[: len(own), : len(own)])
+            block, slope = tile(*shape, slope=slopes is not None)
+            values.append(block)
+            if slope is not None:
+                totals.append(slope.sum())
+                own_slope.addmm_(slope, other)
+                other_slope.addmm_(transposed, slope)
+        value += torch.cat(values).sum(dtype=value.dtype)
+        if slopes is not None:
+            slopes.bias.add_(torch.stack(totals).sum(dtype=value.dtype))
+
+
+def _split(slopes: Tensor | None, width: int, dim: int) -> Iterable[Any]:
+    return repeat(None) if slopes is None else slopes.split(width, dim)
+
+
+def _add_stacks(
+    value: Tensor, slopes: _Slopes | None, left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool
+) -> None:
+    """Graphs that fit into a tile, many at a time."""
+    tile = None
+    for stack in stacks(layout, directed):
+        tile = tile or SoftplusTile(left, TILE**2)
+        own, other = left[stack.rows], right[stack.cols]
+        shape = len(own), own.size(1), other.size(1)
+        scores = tile.scores(*shape)
+        torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=scores)
+        stack.penalised(scores)
+        block, slope = tile(*shape, slope=slopes is not None)
+        value.index_add_(0, stack.graphs, block.to(value.dtype))
+        if slopes is not None and slope is not None:
+            slopes.bias.index_add_(0, stack.graphs, slope.sum((1, 2)).to(value.dtype))
+            slopes.left.index_add_(0, stack.rows.flatten(), (slope @ other).flatten(0, 1))
+            transposed = (own.mT @ slope).transpose(0, 1).flatten(1)
+            slopes.right.index_add_(1, stack.cols.flatten(), transposed)
+
+
+def _block_width(like: Tensor) -> int:
+    # A GPU needs more pairs at a time to be busy.
+    return TILE if like.device.type == "cpu" else _DEVICE_TILE

@@ -17,7 +17,7 @@ import graphvae
 from graphvae import GraphVAE, load, save
 from graphvae.backbones import HopMix, Nodewise, Stack
 from graphvae.descriptions import build, describe, register
-from graphvae.edges import Bilinear, IndefiniteInnerProduct, InnerProduct
+from graphvae.edges import Bilinear, DegreeCorrected, IndefiniteInnerProduct, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.features import (
     BernoulliFeatures,
@@ -88,6 +88,7 @@ MODELS = {
         PointEncoder(pyg.GCN(4, 8, 2), 8, 2, pool=pyg.AttentionalAggregation(nn.Linear(8, 1)))
     ),
     "inner product of a network": lambda: _model(edges=InnerProduct(0.2, _mlp())),
+    "degree-corrected": lambda: _model(edges=DegreeCorrected(0.2, _mlp())),
     "indefinite": lambda: _model(edges=IndefiniteInnerProduct(8, 0.2, _mlp())),
     "bilinear": lambda: _model(edges=Bilinear(2, 0.2)),
     "bernoulli": lambda: _model(features=BernoulliFeatures(pyg.GCN(2, 8, 1), 8, 4)),

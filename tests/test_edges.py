@@ -6,13 +6,14 @@ from torch import nn
 
 from conftest import all_edge_sets, random_graph
 from graphvae.distributions import BernoulliEdges
-from graphvae.edges import Bilinear, IndefiniteInnerProduct, InnerProduct
+from graphvae.edges import Bilinear, DegreeCorrected, IndefiniteInnerProduct, InnerProduct
 from graphvae.graphs import Layout, as_batch, batch_of, density, permute
 
 FACTORS = {
     "inner product": lambda: InnerProduct(0.3),
     "inner product with network": lambda: InnerProduct(0.3, nn.Sequential(nn.Linear(3, 6), nn.Tanh())),
     "indefinite": lambda: IndefiniteInnerProduct(3, 0.2),
+    "degree-corrected": lambda: DegreeCorrected(0.2),
     "bilinear": lambda: Bilinear(3, 0.2),
 }
 pytestmark = pytest.mark.usefixtures("double")
@@ -120,7 +121,9 @@ def test_expected_edges_and_shift(edges):
     )
 
 
-@pytest.mark.parametrize("make", [InnerProduct, lambda d: IndefiniteInnerProduct(3, d), lambda d: Bilinear(3, d)])
+@pytest.mark.parametrize(
+    "make", [InnerProduct, DegreeCorrected, lambda d: IndefiniteInnerProduct(3, d), lambda d: Bilinear(3, d)]
+)
 def test_bias_starts_at_the_log_odds_of_the_density(make):
     graph = random_graph(30, 0.1, seed=0)
     edges = make(density(graph))
@@ -152,3 +155,18 @@ def test_indefinite_fits_a_bipartite_graph_that_no_inner_product_can():
         best[name] = factor(z).log_prob(edge_index).item()
     assert best["indefinite"] > -0.5
     assert best["definite"] < best["indefinite"]
+
+
+def test_degree_corrected_log_odds_are_those_of_its_formula():
+    factor = DegreeCorrected(0.2)
+    nn.init.constant_(factor.log_scale, 0.7)
+    z = torch.randn(6, 4)
+    pairs = torch.combinations(torch.arange(6)).T
+    i, j = z[pairs[0]], z[pairs[1]]
+    expected = math.exp(0.7) * (i[:, :-1] * j[:, :-1]).sum(1) + i[:, -1] + j[:, -1] + math.log(0.25)
+    torch.testing.assert_close(factor(z).logits(pairs), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_degree_corrected_needs_a_column_for_the_propensity():
+    with pytest.raises(ValueError, match="at least 2 columns"):
+        DegreeCorrected(0.2)(torch.randn(3, 1))

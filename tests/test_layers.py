@@ -11,6 +11,9 @@ PACKAGE = Path(graphvae.__file__).parent
 LAYERS = {
     "validation": 0,
     "graphs": 0,
+    "tiles": 0,
+    "softplus_tile": 0,
+    "fused_pairs": 0,
     "pairs": 0,
     "distributions": 1,
     "priors": 2,
@@ -72,10 +75,12 @@ def test_imports_go_down(path):
 
 
 def test_layer_zero_is_in_order():
-    """Within layer 0 too there is one direction: validation, graphs, pairs."""
+    """Within layer 0 too there is one direction: validation, graphs, tiles, pairs."""
     assert imported(Path("validation.py")) == set()
     assert imported(Path("graphs.py")) == {"validation"}
-    assert imported(Path("pairs.py")) == {"graphs"}
+    assert imported(Path("tiles.py")) == {"graphs"}
+    assert imported(Path("softplus_tile.py")) == imported(Path("fused_pairs.py")) == set()
+    assert imported(Path("pairs.py")) == {"graphs", "tiles", "softplus_tile", "fused_pairs"}
 
 
 def test_only_the_command_line_reads_the_version_from_the_package():
