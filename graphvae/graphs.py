@@ -162,7 +162,9 @@ def has_layout(graphs: Data) -> bool:
     return isinstance(layout, Layout) and layout.num_rows == rows == graphs.num_nodes
 
 
-def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout, directed: bool = False) -> Batch:
+def batch_of(
+    x: Tensor | None, edge_index: Tensor, layout: Layout, directed: bool = False, edge_ptr: Tensor | None = None
+) -> Batch:
     """Makes a PyG `Batch` of tensors in batch numbering, without a list of `Data`; nothing is checked.
 
     Args:
@@ -170,12 +172,14 @@ def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout, directed: boo
         edge_index: `(2, E)` in batch numbering, in any order.
         layout: Of the nodes.
         directed: Whether edges may lack their reverse.
+        edge_ptr: `(B + 1,)` first column of each graph, if columns are sorted by graph; they are sorted if None.
 
     Returns:
         A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()` works.
     """
-    edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
-    edge_ptr = _edge_ptr(edge_index, layout)
+    if edge_ptr is None:
+        edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
+        edge_ptr = _edge_ptr(edge_index, layout)
     batch = Batch(edge_index=edge_index, batch=layout.batch, ptr=layout.ptr, num_nodes=layout.num_rows)
     # What PyG needs to take a batch apart again; it keeps the numbers of nodes in an attribute of this name.
     batch._num_nodes = layout.host_sizes
@@ -212,24 +216,40 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
 
 def select(graphs: Batch, ids: Tensor) -> Batch:
     """The graphs numbered `ids` `(b,)` of a checked batch, as a batch of their features and edges."""
-    layout = graphs.layout
-    ids = ids.to(layout.ptr.device)
-    edge_ptr = _edge_ptr(graphs.edge_index, layout)
-    chosen = Layout.of(layout.sizes[ids])
-    lengths = edge_ptr.diff()[ids]
-    shift = (chosen.ptr[:-1] - layout.ptr[ids]).repeat_interleave(lengths)
-    edge_index = graphs.edge_index[:, _ranges(edge_ptr[ids], lengths)] + shift
-    x = None if graphs.x is None else graphs.x[_ranges(layout.ptr[ids], chosen.sizes)]
-    batch = batch_of(x, edge_index, chosen, graphs.directed)
-    if "checked_for" in graphs:  # What a model has checked of the whole holds of its parts.
-        batch.checked_for = graphs.checked_for
-    return batch
+    return Selector(graphs)(ids)
 
 
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Concatenated ranges: `starts[k], ..., starts[k] + lengths[k] - 1` for each k."""
-    before = lengths.cumsum(0) - lengths
-    return (starts - before).repeat_interleave(lengths) + torch.arange(int(lengths.sum()), device=starts.device)
+class Selector:
+    """Mini-batches of one checked batch, gathered from its tensors; what does not depend on the choice is kept.
+
+    Args:
+        graphs: From `as_batch`; not to be changed while the selector is in use.
+    """
+
+    def __init__(self, graphs: Batch) -> None:
+        self.graphs = graphs
+        layout = graphs.layout
+        ptr = torch.stack([layout.ptr, _edge_ptr(graphs.edge_index, layout)])
+        # Nodes in the first row, columns of edge_index in the second.
+        self._first, self._counts = ptr[:, :-1].contiguous(), ptr.diff()
+
+    def __call__(self, ids: Tensor) -> Batch:
+        """The graphs numbered `ids` `(b,)`, in this order, repeated where `ids` repeats."""
+        graphs, ids = self.graphs, ids.to(self._first.device)
+        counts = self._counts.index_select(1, ids)
+        ptr = torch.nn.functional.pad(counts.cumsum(1), (1, 0))
+        num_nodes, num_edges = ptr[:, -1].tolist()
+        moves = self._first.index_select(1, ids) - ptr[:, :-1]
+        layout = Layout(ptr[0], num_nodes)
+        rows = moves[0].index_select(0, layout.batch) + torch.arange(num_nodes, device=ids.device)
+        owner = torch.arange(ids.numel(), device=ids.device).repeat_interleave(counts[1], output_size=num_edges)
+        columns = moves[1].index_select(0, owner) + torch.arange(num_edges, device=ids.device)
+        edge_index = graphs.edge_index.index_select(1, columns) - moves[0].index_select(0, owner)
+        x = None if graphs.x is None else graphs.x.index_select(0, rows)
+        batch = batch_of(x, edge_index, layout, graphs.directed, ptr[1])
+        if "checked_for" in graphs:  # What a model has checked of the whole holds of its parts.
+            batch.checked_for = graphs.checked_for
+        return batch
 
 
 def _edge_ptr(edge_index: Tensor, layout: Layout) -> Tensor:
