@@ -253,7 +253,7 @@ class _Graphs(Dataset[Batch]):
         return self.select.graphs.layout.num_graphs
 
     def __getitems__(self, graphs: list[int]) -> Batch:
-        return self.select(torch.tensor(graphs))
+        return self.select(graphs)
 
 
 @contextmanager

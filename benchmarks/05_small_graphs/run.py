@@ -129,7 +129,7 @@ def train_looped(model: PyGModel, graphs: list[Data], batch_size: int) -> None:
 
 
 def variants(graphs: list[Data], batch_size: int) -> dict[str, Callable[[], object]]:
-    """What is timed. The set-up of `fit` (checks, once per training) is in both of its rows, and so can be taken off."""
+    """What is timed. The set-up of `fit` (checks, once per training) is in both of its rows, to be taken off."""
     ours = our_model(graphs)
     check_equal(ours, graphs, batch_size)
     theirs, looped, whole = PyGModel(ours), PyGModel(ours), as_batch(graphs)
