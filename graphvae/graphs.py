@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
 
 from graphvae.validation import check_collation, check_features, check_graph
+
+_BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatures and makes a class, 80 µs.
 
 
 class Layout:
@@ -162,7 +167,9 @@ def has_layout(graphs: Data) -> bool:
     return isinstance(layout, Layout) and layout.num_rows == rows == graphs.num_nodes
 
 
-def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout, directed: bool = False) -> Batch:
+def batch_of(
+    x: Tensor | None, edge_index: Tensor, layout: Layout, directed: bool = False, edge_ptr: Tensor | None = None
+) -> Batch:
     """Makes a PyG `Batch` of tensors in batch numbering, without a list of `Data`; nothing is checked.
 
     Args:
@@ -170,21 +177,38 @@ def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout, directed: boo
         edge_index: `(2, E)` in batch numbering, in any order.
         layout: Of the nodes.
         directed: Whether edges may lack their reverse.
+        edge_ptr: `(B + 1,)` first column of each graph, if columns are sorted by graph; they are sorted if None.
 
     Returns:
         A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()` works.
     """
-    edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
-    edge_ptr = _edge_ptr(edge_index, layout)
-    batch = Batch(edge_index=edge_index, batch=layout.batch, ptr=layout.ptr, num_nodes=layout.num_rows)
-    # What PyG needs to take a batch apart again; it keeps the numbers of nodes in an attribute of this name.
-    batch._num_nodes = layout.host_sizes
-    batch._slice_dict, batch._inc_dict = {"edge_index": edge_ptr}, {"edge_index": layout.ptr[:-1]}
+    if edge_ptr is None:
+        edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
+        edge_ptr = _edge_ptr(edge_index, layout)
+    slices, shifts = {"edge_index": edge_ptr}, {"edge_index": layout.ptr[:-1]}
     if x is not None:
-        batch.x = x
-        batch._slice_dict["x"], batch._inc_dict["x"] = layout.ptr, torch.zeros_like(layout.ptr[:-1])
-    batch._num_graphs = layout.num_graphs
-    batch.layout, batch.directed = layout, directed
+        slices["x"], shifts["x"] = layout.ptr, torch.zeros_like(layout.ptr[:-1])
+    return _assembled(x, edge_index, layout, directed, slices, shifts)
+
+
+def _assembled(
+    x: Tensor | None,
+    edge_index: Tensor,
+    layout: Layout,
+    directed: bool,
+    slices: dict[str, Tensor],
+    shifts: dict[str, Tensor],
+) -> Batch:
+    """A PyG `Batch` with what PyG needs to take it apart again: where graphs are cut, and what was added to indices.
+
+    It is filled past PyG's constructor and attribute access, which take longer than gathering a small mini-batch.
+    """
+    batch = copy.copy(_BLANK)
+    fields = {"edge_index": edge_index, "batch": layout.batch, "ptr": layout.ptr, "num_nodes": layout.num_rows}
+    fields |= {} if x is None else {"x": x}
+    batch._store._mapping.update(fields, layout=layout, directed=directed)
+    kept = {"_num_graphs": layout.num_graphs, "_slice_dict": slices, "_inc_dict": shifts}
+    vars(batch._store).update(kept, _num_nodes=layout.host_sizes)
     return batch
 
 
@@ -202,34 +226,57 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
     if check:
         check_features(x)
     layout = Layout.singles(x.size(0), x.device)
-    batch = Batch(x=x, edge_index=layout.ptr.new_empty(2, 0), batch=layout.ptr[:-1], ptr=layout.ptr)
-    batch._num_graphs = x.size(0)
+    layout.batch = layout.ptr[:-1]
     none = torch.zeros_like(layout.ptr)
-    batch._slice_dict, batch._inc_dict = {"x": layout.ptr, "edge_index": none}, {"x": none, "edge_index": none}
-    batch.layout, batch.directed = layout, False
-    return batch
+    slices, shifts = {"x": layout.ptr, "edge_index": none}, {"x": none, "edge_index": none}
+    return _assembled(x, layout.ptr.new_empty(2, 0), layout, False, slices, shifts)
 
 
 def select(graphs: Batch, ids: Tensor) -> Batch:
     """The graphs numbered `ids` `(b,)` of a checked batch, as a batch of their features and edges."""
-    layout = graphs.layout
-    ids = ids.to(layout.ptr.device)
-    edge_ptr = _edge_ptr(graphs.edge_index, layout)
-    chosen = Layout.of(layout.sizes[ids])
-    lengths = edge_ptr.diff()[ids]
-    shift = (chosen.ptr[:-1] - layout.ptr[ids]).repeat_interleave(lengths)
-    edge_index = graphs.edge_index[:, _ranges(edge_ptr[ids], lengths)] + shift
-    x = None if graphs.x is None else graphs.x[_ranges(layout.ptr[ids], chosen.sizes)]
-    batch = batch_of(x, edge_index, chosen, graphs.directed)
-    if "checked_for" in graphs:  # What a model has checked of the whole holds of its parts.
-        batch.checked_for = graphs.checked_for
-    return batch
+    return Selector(graphs)(ids)
 
 
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Concatenated ranges: `starts[k], ..., starts[k] + lengths[k] - 1` for each k."""
-    before = lengths.cumsum(0) - lengths
-    return (starts - before).repeat_interleave(lengths) + torch.arange(int(lengths.sum()), device=starts.device)
+class Selector:
+    """Mini-batches of one checked batch, gathered from its tensors; what does not depend on the choice is kept.
+
+    Which rows to gather is worked out on the host in numpy, whose calls cost a fraction of torch's for a few
+    thousand numbers; so no device is waited for either.
+
+    Args:
+        graphs: From `as_batch`; not to be changed while the selector is in use.
+    """
+
+    def __init__(self, graphs: Batch) -> None:
+        self.graphs = graphs
+        self._checked_for = graphs.get("checked_for")  # What a model has checked of the whole holds of its parts.
+        ptr = torch.stack([graphs.layout.ptr, _edge_ptr(graphs.edge_index, graphs.layout)]).cpu().numpy()
+        # Nodes in the first row, columns of edge_index in the second.
+        self._first, self._counts = ptr[:, :-1], np.diff(ptr)
+
+    def __call__(self, ids: Sequence[int] | Tensor) -> Batch:
+        """The graphs numbered `ids` `(b,)`, in this order, repeated where `ids` repeats."""
+        graphs, device = self.graphs, self.graphs.edge_index.device
+        chosen = ids.cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+        counts = self._counts[:, chosen]
+        ptr = np.zeros((2, chosen.size + 1), dtype=np.int64)
+        counts.cumsum(1, out=ptr[:, 1:])
+        moves = self._first[:, chosen] - ptr[:, :-1]
+        rows, columns = (moves[k].repeat(counts[k]) + np.arange(ptr[k, -1]) for k in (0, 1))
+        x = None if graphs.x is None else graphs.x.index_select(0, _on(device, rows))
+        edge_index = graphs.edge_index.index_select(1, _on(device, columns))
+        edge_index -= _on(device, moves[0].repeat(counts[1]))
+        layout = Layout(_on(device, ptr[0]), rows.size)
+        layout.host_sizes = counts[0].tolist()
+        layout.batch = _on(device, np.arange(chosen.size).repeat(counts[0]))
+        batch = batch_of(x, edge_index, layout, graphs.directed, _on(device, ptr[1]))
+        if self._checked_for is not None:
+            batch.checked_for = self._checked_for
+        return batch
+
+
+def _on(device: torch.device, numbers: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(numbers).to(device, non_blocking=True)
 
 
 def _edge_ptr(edge_index: Tensor, layout: Layout) -> Tensor:

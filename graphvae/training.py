@@ -20,7 +20,7 @@ from torch_geometric.data import Batch, Data
 
 from graphvae.bounds import elbo
 from graphvae.contracts import try_out
-from graphvae.graphs import edgeless, select
+from graphvae.graphs import Selector, edgeless, select
 from graphvae.model import Graphs, GraphVAE
 from graphvae.resuming import RunFolder, digest
 
@@ -247,13 +247,13 @@ class _Graphs(Dataset[Batch]):
     """Graphs held as one checked batch: a mini-batch is gathered from its tensors, without a loop over graphs."""
 
     def __init__(self, whole: Batch) -> None:
-        self.whole = whole
+        self.select = Selector(whole)
 
     def __len__(self) -> int:
-        return self.whole.layout.num_graphs
+        return self.select.graphs.layout.num_graphs
 
     def __getitems__(self, graphs: list[int]) -> Batch:
-        return select(self.whole, torch.tensor(graphs))
+        return self.select(graphs)
 
 
 @contextmanager

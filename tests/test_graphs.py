@@ -8,7 +8,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from conftest import random_graph
-from graphvae.graphs import Layout, as_batch, batch_of, density, edgeless, permute, select
+from graphvae.graphs import Layout, Selector, as_batch, batch_of, density, edgeless, permute, select
 
 NO_EDGE = torch.empty(2, 0, dtype=torch.long)
 
@@ -173,6 +173,35 @@ def test_select_equals_picking_from_the_list(ids, features):
     chosen = select(as_batch(singles), torch.tensor(ids))
     assert parts(chosen) == parts(as_batch([singles[i] for i in ids]))
     assert chosen.layout.host_sizes == [singles[i].num_nodes for i in ids]
+
+
+@pytest.mark.parametrize("ids", [[2, 0], [1], [0, 1, 2, 2]])
+def test_a_selected_batch_is_the_one_pyg_would_make(ids):
+    singles = three()
+    select_some = Selector(as_batch(singles))
+    chosen, theirs = select_some(ids), Batch.from_data_list([singles[i] for i in ids])
+    for name in ("x", "edge_index", "batch", "ptr"):
+        assert torch.equal(chosen[name], theirs[name]), name
+    assert (chosen.num_nodes, chosen.num_graphs) == (theirs.num_nodes, theirs.num_graphs)
+    assert (chosen.layout.num_rows, chosen.layout.host_sizes) == (theirs.num_nodes, theirs.ptr.diff().tolist())
+    assert torch.equal(chosen.layout.batch, theirs.batch)
+    assert expected(chosen.to_data_list()) == expected([singles[i] for i in ids])
+    assert as_batch(chosen) is chosen
+    again = select_some(torch.tensor(ids))
+    assert torch.equal(again.edge_index, chosen.edge_index)
+
+
+def test_changing_a_selected_batch_leaves_the_whole_and_later_batches_alone():
+    whole = as_batch(three())
+    kept, select_some = copy.deepcopy(whole), Selector(whole)
+    first = select_some([0, 2])
+    first.x += 1
+    first.edge_index += 1
+    first.more = 1
+    assert parts(whole) == parts(kept)
+    assert parts(select_some([0, 2])) == parts(select(kept, torch.tensor([0, 2])))
+    assert "more" not in select_some([0])
+    assert "more" not in edgeless(torch.ones(2, 1))
 
 
 def test_permute_moves_edges_and_features_together():
