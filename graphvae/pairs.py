@@ -7,6 +7,7 @@ bilinear and degree-corrected ones differ in what l and r are. No tensor of more
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -82,7 +83,7 @@ class _SoftplusSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         left, right, bias = ctx.saved_tensors
-        per_row = grad if ctx.layout.num_graphs == 1 else grad[ctx.layout.batch]
+        per_row = grad if ctx.layout.num_graphs == 1 else grad.index_select(0, ctx.layout.batch)
         grad_bias = (grad.to(bias.dtype) * bias).sum().to(grad.dtype)
         return left * per_row[:, None], (right * per_row).t(), grad_bias, None, None
 
@@ -176,21 +177,24 @@ def _add_stacks(
     value: Tensor, slopes: _Slopes | None, left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool
 ) -> None:
     """Graphs that fit into a tile, many at a time."""
-    tile = None
+    tile, room = None, 0
     for stack in stacks(layout, directed):
-        tile = tile or SoftplusTile(left, TILE**2)
-        own, other = left[stack.rows], right[stack.cols]
-        shape = len(own), own.size(1), other.size(1)
-        scores = tile.scores(*shape)
-        torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=scores)
-        stack.penalised(scores)
+        own, other = stack.pad(left), stack.pad(right)
+        shape = len(own), stack.width, stack.width
+        if tile is None or math.prod(shape) > room:
+            room = math.prod(shape)
+            tile = SoftplusTile(left, room)
+        scores = torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=tile.scores(*shape))
+        for penalty in stack.penalties:
+            scores.add_(penalty)
         block, slope = tile(*shape, slope=slopes is not None)
         value.index_add_(0, stack.graphs, block.to(value.dtype))
         if slopes is not None and slope is not None:
-            slopes.bias.index_add_(0, stack.graphs, slope.sum((1, 2)).to(value.dtype))
-            slopes.left.index_add_(0, stack.rows.flatten(), (slope @ other).flatten(0, 1))
-            transposed = (own.mT @ slope).transpose(0, 1).flatten(1)
-            slopes.right.index_add_(1, stack.cols.flatten(), transposed)
+            slopes.bias.index_add_(0, stack.graphs, slope.flatten(1).sum(1).to(value.dtype))
+            rows = (slope @ other).flatten(0, 1)
+            slopes.left.index_copy_(0, stack.nodes, rows.index_select(0, stack.slots))
+            columns = (own.mT @ slope).transpose(0, 1).flatten(1)
+            slopes.right.index_copy_(1, stack.nodes, columns.index_select(1, stack.slots))
 
 
 def _block_width(like: Tensor) -> int:

@@ -1,13 +1,14 @@
 """All pairs of nodes of a batch of graphs, in tiles of at most `TILE**2` pairs, without a loop over small graphs.
 
-Small graphs share tiles, padded to a common size from a ladder of widths, so that at most 5/9 of a tile is padding;
-large ones are cut into several tiles.
+Small graphs share tiles. If one tile holds them all, padded to the largest, there is one; else they are padded to a
+common size from a ladder of widths, so that at most 5/9 of a tile is padding. Large ones are cut into several tiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from graphvae.graphs import Layout
 
 TILE = 512
+_Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _WIDTHS = sorted({2**k for k in range(1, 10)} | {3 * 2**k for k in range(8)})
 
 
@@ -51,7 +53,8 @@ def tiles(layout: Layout, directed: bool) -> Iterator[Tile]:
     """Covers every pair of nodes within a graph exactly once: i < j, or i != j if `directed`."""
     for graph in large_graphs(layout):
         yield from _blocks(layout, graph, directed)
-    yield from stacks(layout, directed)
+    for stack in stacks(layout, directed):
+        yield stack.tile(layout)
 
 
 def large_graphs(layout: Layout) -> list[int]:
@@ -69,31 +72,67 @@ def _blocks(layout: Layout, graph: int, directed: bool) -> Iterator[Tile]:
             yield Tile(rows[None], blocks[column][None], penalties, owner)
 
 
-def stacks(layout: Layout, directed: bool) -> Iterator[Tile]:
-    """The tiles of the graphs that fit into one; every node of theirs is in exactly one tile."""
+@dataclass(frozen=True)
+class Stack:
+    """Small graphs padded to one width, to be one tile.
+
+    Attributes:
+        width: Nodes of a padded graph.
+        graphs: `(b,)` which graphs.
+        nodes: `(R,)` their nodes; slots: `(R,)` the place of each among the `b * width` of the stack.
+        penalties: As in `Tile`.
+    """
+
+    width: int
+    graphs: Tensor
+    nodes: Tensor
+    slots: Tensor
+    penalties: tuple[Tensor, ...]
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """`(N, D)` rows of nodes to `(b, width, D)`, zero where there is no node."""
+        padded = rows.new_zeros(self.graphs.numel() * self.width, rows.size(1))
+        padded.index_copy_(0, self.slots, rows.index_select(0, self.nodes))
+        return padded.view(-1, self.width, rows.size(1))
+
+    def tile(self, layout: Layout) -> Tile:
+        """The same pairs by the numbers of their nodes; a padded place has those of the graph's last node."""
+        place = torch.arange(self.width, device=self.graphs.device)
+        nodes = layout.ptr[self.graphs, None] + torch.minimum(place, layout.sizes[self.graphs, None] - 1)
+        return Tile(nodes, nodes, self.penalties, self.graphs)
+
+
+def stacks(layout: Layout, directed: bool) -> Iterator[Stack]:
+    """Covers the graphs that fit into a tile; every node of theirs is in exactly one stack."""
     sizes = np.array(layout.host_sizes)
     small = (sizes > 1) & (sizes <= TILE)
-    width_of = np.searchsorted(_WIDTHS, sizes)
-    for width in np.unique(width_of[small]):
-        graphs = np.flatnonzero(small & (width_of == width))
-        padded = bool((sizes[graphs] < _WIDTHS[width]).any())
-        chunks = torch.from_numpy(graphs).to(layout.ptr.device).split(max(1, TILE**2 // _WIDTHS[width] ** 2))
-        for chunk in chunks:
-            yield _stack(layout, chunk, _WIDTHS[width], directed, padded)
+    largest = int(sizes[small].max(initial=2))
+    # Less arithmetic is not worth more calls where there is little of it.
+    widths = [largest] if small.sum() * largest**2 <= TILE**2 else _WIDTHS
+    width_of = np.searchsorted(widths, sizes)
+    starts = sizes.cumsum() - sizes
+    for place in np.unique(width_of[small]).tolist():
+        graphs, width = np.flatnonzero(small & (width_of == place)), widths[place]
+        for first in range(0, graphs.size, room := max(1, TILE**2 // width**2)):
+            chunk = graphs[first : first + room]
+            yield _stack(chunk, starts[chunk], sizes[chunk], width, directed, layout.ptr.device)
 
 
-def _stack(layout: Layout, graphs: Tensor, width: int, directed: bool, padded: bool) -> Tile:
-    penalties: tuple[Tensor, ...] = (order_penalty(width, directed, graphs.device),)
-    place = torch.arange(width, device=graphs.device)
-    if not padded:
-        nodes = layout.ptr[graphs, None] + place
-        return Tile(nodes, nodes, penalties, graphs)
-    sizes = layout.sizes[graphs, None]
-    nodes = layout.ptr[graphs, None] + torch.minimum(place, sizes - 1)
-    beyond = torch.zeros(nodes.shape, device=graphs.device).masked_fill_(place >= sizes, -torch.inf)
-    # Where i < j, a padded row has no column left.
-    penalties += (beyond[:, None, :], beyond[:, :, None]) if directed else (beyond[:, None, :],)
-    return Tile(nodes, nodes, penalties, graphs)
+def _stack(
+    graphs: _Integers, starts: _Integers, sizes: _Integers, width: int, directed: bool, device: torch.device
+) -> Stack:
+    # Reckoned on the host, whose calls cost a fraction of torch's for a few thousand numbers.
+    ends = sizes.cumsum()
+    within = np.arange(ends[-1]) - (ends - sizes).repeat(sizes)
+    nodes, slots = within + starts.repeat(sizes), within + (width * np.arange(graphs.size)).repeat(sizes)
+    penalties: tuple[Tensor, ...] = (order_penalty(width, directed, device),)
+    if (sizes < width).any():
+        beyond = np.where(np.arange(width) < sizes[:, None], 0, -np.inf).astype(np.float32)
+        padding = torch.from_numpy(beyond).to(device)
+        # Where i < j, a padded row has no column left.
+        penalties += (padding[:, None, :], padding[:, :, None]) if directed else (padding[:, None, :],)
+    graphs_, nodes_, slots_ = (torch.from_numpy(numbers).to(device) for numbers in (graphs, nodes, slots))
+    return Stack(width, graphs_, nodes_, slots_, penalties)
 
 
 def order_penalty(size: int, directed: bool, device: torch.device) -> Tensor:
