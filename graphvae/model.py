@@ -169,7 +169,7 @@ class GraphVAE(nn.Module):
 def _first_outside(support: Constraint, x: Tensor) -> str | None:
     """The first value of dense or CSR features that is not in the support, with its place."""
     sparse = x.layout == torch.sparse_csr
-    if sparse and support.event_dim == 0 and bool(support.check(x.new_zeros(()))):
+    if sparse and support.event_dim == 0 and bool(support.check(x.values().new_zeros(()))):
         outside = (~support.check(x.values())).nonzero()
         return f"x{list(entry(x, int(outside[0])))} = {x.values()[outside[0]].item()}" if outside.numel() else None
     dense = x.to_dense()

@@ -63,7 +63,7 @@ def check_features(x: Tensor | None, sparse: bool = False) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"'x' must be a torch.Tensor, got {type(x).__name__}; use torch.as_tensor(x)")
     if x.layout != torch.strided and not (sparse and x.layout == torch.sparse_csr):
-        rule = "dense or torch.sparse_csr" if sparse else "dense, except for one graph alone,"
+        rule = "dense or torch.sparse_csr" if sparse else "dense, except in one graph alone"
         remedy = "x.to_dense() or x.to_sparse_csr()" if sparse else "x.to_dense()"
         raise TypeError(f"'x' must be {rule}, got {x.layout}; use {remedy}")
     if not x.is_floating_point():
