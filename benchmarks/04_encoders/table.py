@@ -18,8 +18,6 @@ for path in sorted((Path(__file__).parent / "results").glob("*.json")):
             cells = (f"{row['milliseconds']:.1f}", f"{row['speedup']:.1f}x")
             memory = (f"{row['step_mib']:.0f}", f"{row['memory_ratio']:.1f}x")
             print(f"| {row['variant']} | {' | '.join(cells + memory)} |")
-    made, kept = once["operator_milliseconds"], once["operator_mib"]
-    print(
-        f"\nOnce per graph: {made:.0f} ms for the operator ({kept:.1f} MiB), then {once['transpose_milliseconds']:.0f} ms"
-    )
-    print("to find that it is its own transpose.")
+    made, kept, checked = once["operator_milliseconds"], once["operator_mib"], once["transpose_milliseconds"]
+    print(f"\nOnce per graph: {made:.0f} ms for the operator ({kept:.1f} MiB),")
+    print(f"then {checked:.0f} ms to find that it is its own transpose.")
