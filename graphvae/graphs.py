@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
 
+from graphvae.sparse import permuted_rows
 from graphvae.validation import check_collation, check_features, check_graph
 
 _BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatures and makes a class, 80 µs.
@@ -134,8 +135,9 @@ def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> B
     are kept: edge attributes and weights are not modelled.
 
     Args:
-        graphs: One graph, a PyG `Batch`, a list of graphs or a PyG `Dataset`. `x` is `(N, F)` floating point;
-            `edge_index` is `(2, E)` int64 with both directions of every undirected edge present.
+        graphs: One graph, a PyG `Batch`, a list of graphs or a PyG `Dataset`. `x` is `(N, F)` floating point, dense or,
+            for one graph, `torch.sparse_csr`; `edge_index` is `(2, E)` int64 with both directions of every undirected
+            edge present.
         directed: Allow edges without their reverse.
 
     Raises:
@@ -293,7 +295,7 @@ def permute(graphs: Batch, order: Tensor) -> Batch:
         raise ValueError("'order' must be a permutation that keeps every node in its own graph")
     inverse = torch.empty_like(order)
     inverse[order] = nodes
-    x = None if graphs.x is None else graphs.x[order]
+    x = None if graphs.x is None else permuted_rows(graphs.x, order)
     return batch_of(x, inverse[graphs.edge_index], graphs.layout, graphs.directed)
 
 

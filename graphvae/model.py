@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
 from graphvae.graphs import Layout, as_batch, batch_of
+from graphvae.sparse import entry
 
 Graphs: TypeAlias = Data | Batch | Sequence[Data]
 
@@ -106,12 +107,11 @@ class GraphVAE(nn.Module):
             return
         if batch.x.size(1) != self.features.features:
             raise ValueError(f"'x' must have the model's {self.features.features} features, got {batch.x.size(1)}")
-        inside = self.features.support.check(batch.x)
-        if not bool(inside.all()):
-            place = (~inside).nonzero()[0].tolist()
+        outside = _first_outside(self.features.support, batch.x)
+        if outside is not None:
             raise ValueError(
                 f"'x' must be {str(self.features.support).removesuffix('()')} for {type(self.features).__name__}, "
-                f"got x{place} = {batch.x[tuple(place)].tolist()}"
+                f"got {outside}"
             )
 
     def posterior(self, graphs: Graphs) -> PerGraph | PointMass:
@@ -131,7 +131,7 @@ class GraphVAE(nn.Module):
         if self.edges is not None:
             parts["edges"] = self.edges(z, batch.layout).log_prob(batch.edge_index)
         if self.features is not None:
-            parts["features"] = self.features(z, batch.edge_index, batch.layout).log_prob(batch.x)
+            parts["features"] = self.features(z, batch.edge_index, batch.layout).log_prob(batch.x.to_dense())
         for name, value in parts.items():
             if value.shape != (batch.layout.num_graphs,):
                 count = f"each of the {batch.layout.num_graphs} graphs, got shape {tuple(value.shape)}"
@@ -164,6 +164,17 @@ class GraphVAE(nn.Module):
         edge_index = layout.ptr.new_empty(2, 0) if self.edges is None else self.edges(z, layout).sample(generator)
         x = None if self.features is None else self.features(z, edge_index, layout).sample(generator)
         return batch_of(x, edge_index, layout, directed=self.edges is not None and self.edges.directed)
+
+
+def _first_outside(support: Constraint, x: Tensor) -> str | None:
+    """The first value of dense or CSR features that is not in the support, with its place."""
+    sparse = x.layout == torch.sparse_csr
+    if sparse and support.event_dim == 0 and bool(support.check(x.values().new_zeros(()))):
+        outside = (~support.check(x.values())).nonzero()
+        return f"x{list(entry(x, int(outside[0])))} = {x.values()[outside[0]].item()}" if outside.numel() else None
+    dense = x.to_dense()
+    outside = (~support.check(dense)).nonzero()
+    return f"x{outside[0].tolist()} = {dense[tuple(outside[0])].tolist()}" if outside.numel() else None
 
 
 def _on(device: torch.device, generator: torch.Generator | None) -> torch.Generator | None:

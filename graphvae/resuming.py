@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch import Tensor, contiguous_format, nn, uint8
+from torch import Tensor, contiguous_format, nn, sparse_csr, uint8
 from torch_geometric.data import Batch
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ class RunFolder:
 
 def digest(graphs: Batch) -> str:
     """A short fingerprint of features, edges and sizes, by which a run knows its data."""
-    tensors = (graphs.x, graphs.edge_index, graphs.layout.ptr)
+    x = graphs.x
+    features = (x.crow_indices(), x.col_indices(), x.values()) if x.layout == sparse_csr else (x,)
+    tensors = (*features, graphs.edge_index, graphs.layout.ptr)
     return hashlib.sha256(
         b"".join(t.detach().cpu().contiguous().view(uint8).numpy().tobytes() for t in tensors)
     ).hexdigest()[:16]

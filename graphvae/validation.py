@@ -9,14 +9,22 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from graphvae.sparse import entry
 
-def check_graph(graph: Data, directed: bool) -> Tensor:
+
+def check_graph(graph: Data, directed: bool, alone: bool = True) -> Tensor:
     """Checks features and edges of one graph or batch and returns its `edge_index` as int64.
+
+    Args:
+        graph: A graph, or a PyG batch.
+        directed: Allow edges without their reverse.
+        alone: It will not be joined to others; features may then be sparse, if it is one graph.
 
     Raises:
         TypeError, ValueError: See `graphs.as_batch`.
     """
-    check_features(graph.x)
+    ptr = getattr(graph, "ptr", None)
+    check_features(graph.x, sparse=alone and (ptr is None or ptr.numel() <= 2))
     if not isinstance(graph.edge_index, Tensor):
         raise TypeError(f"'edge_index' must be a torch.Tensor, got {type(graph.edge_index).__name__}")
     num_nodes = int(graph.num_nodes or 0)
@@ -48,23 +56,39 @@ def _check_rows(ptr: Tensor | None, batch: Tensor | None, num_nodes: int) -> Non
         raise ValueError(f"'batch' must give each node the graph that 'ptr' gives it, it does not; {remedy}")
 
 
-def check_features(x: Tensor | None) -> None:
-    """Checks that `x` is None or `(N, F)`, floating point and finite."""
+def check_features(x: Tensor | None, sparse: bool = False) -> None:
+    """Checks that `x` is None or `(N, F)`, floating point and finite; CSR matrices are let through if `sparse`."""
     if x is None:
         return
     if not isinstance(x, Tensor):
         raise TypeError(f"'x' must be a torch.Tensor, got {type(x).__name__}; use torch.as_tensor(x)")
-    if x.layout != torch.strided:
-        raise TypeError(f"'x' must be dense, got {x.layout}; use x.to_dense()")
+    if x.layout != torch.strided and not (sparse and x.layout == torch.sparse_csr):
+        rule = "dense or torch.sparse_csr" if sparse else "dense, except in one graph alone"
+        remedy = "x.to_dense() or x.to_sparse_csr()" if sparse else "x.to_dense()"
+        raise TypeError(f"'x' must be {rule}, got {x.layout}; use {remedy}")
     if not x.is_floating_point():
         raise TypeError(f"'x' must be floating point, got {x.dtype}; use x.float()")
     if x.dim() != 2:
         raise ValueError(f"'x' must be (num_nodes, num_features), got shape {tuple(x.shape)}")
-    finite = x.isfinite()
+    if x.layout == torch.sparse_csr:
+        _check_csr(x)
+    finite = (x.values() if x.layout == torch.sparse_csr else x).isfinite()
     if not bool(finite.all()):
         bad = (~finite).nonzero()
-        node, feature = bad[0].tolist()
+        node, feature = entry(x, int(bad[0])) if x.layout == torch.sparse_csr else bad[0].tolist()
         raise ValueError(f"'x' must be finite, got {bad.size(0)} NaN or infinite values, first at x[{node}, {feature}]")
+
+
+def _check_csr(x: Tensor) -> None:
+    """Checks what PyTorch leaves unchecked when a CSR matrix is made, and a product would read memory by."""
+    if x.requires_grad:
+        raise ValueError("'x' must not require a gradient if it is sparse; use x.detach()")
+    try:
+        torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), x.values(), x.shape, check_invariants=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"'x' must be a valid CSR matrix with sorted columns; {' '.join(str(error).split())}"
+        ) from None
 
 
 def check_edges(edge_index: Tensor | None, num_nodes: int, directed: bool = False) -> Tensor:
@@ -131,7 +155,7 @@ def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]
         if isinstance(graph, Batch):
             raise TypeError(f"'graphs[{position}]' must be one graph, got a PyG Batch; use its to_data_list()")
         try:
-            edge_index = check_graph(graph, directed)
+            edge_index = check_graph(graph, directed, alone=False)
         except (TypeError, ValueError) as error:
             raise type(error)(f"'graphs[{position}]': {error}") from None
         _check_alike(graphs[0].x, graph.x, position)

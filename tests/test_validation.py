@@ -72,7 +72,7 @@ FEATURES = [
     (graph(x=torch.ones(3)), ValueError, "'x' must be (num_nodes, num_features), got shape (3,)"),
     (graph(x=torch.ones(3, 1, 1)), ValueError, "'x' must be (num_nodes, num_features), got shape (3, 1, 1)"),
     (graph(x=np.ones((3, 2))), TypeError, "'x' must be a torch.Tensor, got ndarray; use torch.as_tensor(x)"),
-    (graph(x=torch.eye(3).to_sparse()), TypeError, "'x' must be dense, got torch.sparse_coo; use x.to_dense()"),
+    (graph(x=torch.eye(3).to_sparse()), TypeError, "got torch.sparse_coo; use x.to_dense()"),
     (graph(num_nodes=4), ValueError, "'x' must have one row per node, got 3 rows for 4 nodes"),
     (
         Data(x=torch.ones(3, 2), edge_index=torch.empty(2, 4, dtype=torch.long, device="meta")),

@@ -16,11 +16,10 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import normalize
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import APPNP, GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_scipy_sparse_matrix
 
-from graphvae.backbones import Stack
+from graphvae.backbones import GraphConvolution, Propagation, Stack
 from graphvae.bounds import elbo
 from graphvae.datasets.splits import LinkSplit
 from graphvae.distributions import BernoulliEdges
@@ -110,7 +109,7 @@ def vgae_elbo(task: Task) -> Fitted:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
         width = task.visible.num_features
-        network = Stack(GCNConv(LATENT, HIDDEN), nn.ReLU())
+        network = Stack(GraphConvolution(LATENT, HIDDEN), nn.ReLU())
         binary = bool(((task.visible.x == 0) | (task.visible.x == 1)).all())
         features = (
             BernoulliFeatures(network, HIDDEN, width)
@@ -129,7 +128,7 @@ def vgae_elbo(task: Task) -> Fitted:
 
 def gcn(width: int) -> Stack:
     """GCN 32-16 but for the last weights: those are the encoder's heads, as A(HW) = (AH)W."""
-    return Stack(GCNConv(width, HIDDEN), nn.ReLU(), APPNP(K=1, alpha=0.0))
+    return Stack(GraphConvolution(width, HIDDEN), nn.ReLU(), Propagation())
 
 
 METHODS: dict[str, Callable[[Task], Fitted]] = {
