@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +27,16 @@ from graphvae.sparse import linear, propagate
 
 def takes(module: nn.Module, name: str) -> bool:
     """Whether the module's `forward` has an argument of this name; one that takes any arguments takes edges."""
-    parameters = inspect.signature(module.forward).parameters
-    return name in parameters or (name == "edge_index" and any(p.kind == p.VAR_POSITIONAL for p in parameters.values()))
+    forward = module.forward
+    return name in _arguments(getattr(forward, "__func__", forward))
+
+
+@lru_cache(maxsize=1024)
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    # Remembered: to look at a signature takes as long as a small layer.
+    parameters = inspect.signature(forward).parameters
+    anything = any(parameter.kind == parameter.VAR_POSITIONAL for parameter in parameters.values())
+    return frozenset(parameters) | ({"edge_index"} if anything else frozenset())
 
 
 def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:

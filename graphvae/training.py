@@ -108,7 +108,7 @@ def fit(
     accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
     try_out(model, whole if isinstance(graphs, Data) else select(whole, torch.arange(min(2, whole.num_graphs))))
-    optimizer = optimizer or Adam(model.parameters(), lr=0.01)
+    optimizer = optimizer or Adam(model.parameters(), lr=0.01, fused=True)
     if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
         raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
     settings: dict[str, int | str] = {
