@@ -22,7 +22,7 @@ from torch_geometric.nn import SAGEConv
 from graphvae import GraphVAE, fit
 from graphvae.backbones import Stack
 from graphvae.edges import InnerProduct
-from graphvae.encoders import NormalEncoder
+from graphvae.encoders import PointEncoder
 from graphvae.masking import LinkBatches
 from graphvae.objectives import masked_edges
 from graphvae.priors import StandardNormal
@@ -53,14 +53,14 @@ def planted(num_nodes: int, num_edges: int, generator: torch.Generator) -> tuple
 
 
 def model_of(share: float) -> GraphVAE:
-    """GraphSAGE with two layers, normal latents, inner product."""
+    """A graph autoencoder: GraphSAGE with two layers, inner product."""
     backbone = Stack(SAGEConv(FEATURES, HIDDEN), nn.ReLU(), SAGEConv(HIDDEN, HIDDEN))
-    return GraphVAE(StandardNormal(LATENT), NormalEncoder(backbone, HIDDEN, LATENT), InnerProduct(share))
+    return GraphVAE(StandardNormal(LATENT), PointEncoder(backbone, HIDDEN, LATENT), InnerProduct(share))
 
 
 @torch.no_grad()
 def auc(model: GraphVAE, batches: LinkBatches, held_out: Tensor) -> float:
-    """Of edges held out against as many non-edges, at the posterior mean given a sampled neighbourhood."""
+    """Of edges held out against as many non-edges, at the code given a sampled neighbourhood."""
     generator = torch.Generator().manual_seed(1)
     pairs = torch.cat([held_out, batches.non_edges.sample(held_out.size(1), generator)], 1)
     around = batches.sampler.sample(pairs.flatten(), generator)
