@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -26,7 +27,8 @@ class LinkBatches:
 
     Args:
         graph: One graph, checked here.
-        batch_size: Target edges per batch, at most.
+        batch_size: Target edges per batch, at most; they are missing from what the encoder sees, so that it should be
+            a small share of all edges.
         fanouts: As for `NeighborSampler`; one per layer of the encoder is customary.
         negatives: M / m. The weights in `masked_edges` undo it: more give less noise, not another objective.
         directed: Targets are ordered pairs, and the reverse of a target may be seen.
@@ -38,16 +40,16 @@ class LinkBatches:
     def __init__(
         self,
         graph: Data,
-        batch_size: int = 8192,
+        batch_size: int = 1024,
         fanouts: Sequence[int] = (10, 10),
         negatives: float = 1.0,
         directed: bool = False,
     ) -> None:
         if batch_size < 1 or negatives <= 0:
             raise ValueError(f"'batch_size' and 'negatives' must be positive, got {batch_size} and {negatives}")
-        whole = as_batch(graph, directed).cpu()
-        if whole.layout.num_graphs != 1 or whole.edge_index.numel() == 0 or whole.x is None:
-            raise ValueError(f"'graph' must be one graph with edges and features 'x', got {graph}")
+        whole = copy.copy(as_batch(graph, directed)).cpu()  # `Batch.cpu` moves in place.
+        if whole.layout.num_graphs != 1 or whole.x is None:
+            raise ValueError(f"'graph' must be one graph with features 'x', got {graph}")
         edge_index, num_nodes = whole.edge_index, whole.layout.num_rows
         self.x, self.directed = whole.x, directed
         self.batch_size, self.negatives = batch_size, negatives
@@ -55,6 +57,11 @@ class LinkBatches:
         self.non_edges = NonEdges(edge_index, num_nodes, directed)
         targets = _once(edge_index, directed)
         self.targets = targets.int() if num_nodes < 2**31 else targets
+        if batch_size >= targets.size(1):
+            raise ValueError(
+                f"'batch_size' must be less than the {targets.size(1)} edges of the graph, got {batch_size}: the "
+                "targets of a batch are hidden from the encoder, which would see no edge"
+            )
 
     def __len__(self) -> int:
         """Batches of an epoch."""

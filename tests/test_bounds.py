@@ -293,7 +293,9 @@ def test_a_split_with_supervision_of_its_own_feeds_masked_elbo():
     def objective(model, graphs):
         return masked_elbo(model, graphs, hidden)
 
-    history = fit(_link_model(point=True), visible, objective, epochs=100, progress=False)
+    model = _link_model(point=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    history = fit(model, visible, objective, epochs=150, optimizer=optimizer, progress=False)
     # The best that one probability for all can do, for 30 edges among the pairs that are not visible.
     pairs = 40 * 39 // 2 - split.message.size(1)
     constant = 30 * math.log(30 / pairs) + (pairs - 30) * math.log(1 - 30 / pairs)

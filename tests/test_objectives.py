@@ -146,4 +146,4 @@ def test_masked_edges_wants_link_batches_and_an_edge_factor():
         masked_edges(model, as_batch(graph))
     model.edges = None
     with pytest.raises(ValueError, match="'model' must have an edge factor"):
-        masked_edges(model, LinkBatches(graph).few())
+        masked_edges(model, LinkBatches(graph, 5).few())
