@@ -174,7 +174,8 @@ def batch_of(x: Tensor | None, edge_index: Tensor, layout: Layout, directed: boo
     Returns:
         A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()` works.
     """
-    edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
+    if layout.num_graphs > 1:
+        edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
     edge_ptr = _edge_ptr(edge_index, layout)
     batch = Batch(edge_index=edge_index, batch=layout.batch, ptr=layout.ptr, num_nodes=layout.num_rows)
     # What PyG needs to take a batch apart again; it keeps the numbers of nodes in an attribute of this name.
@@ -234,6 +235,8 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
 
 def _edge_ptr(edge_index: Tensor, layout: Layout) -> Tensor:
     """`(B + 1,)` first column of each graph, for columns sorted by graph."""
+    if layout.num_graphs == 1:
+        return torch.tensor([0, edge_index.size(1)], device=edge_index.device)
     counts = torch.bincount(layout.batch[edge_index[0]], minlength=layout.num_graphs)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
