@@ -119,12 +119,13 @@ class NeighborSampler:
         if without is None:
             return self._ptr.new_empty(0)
         source, target = without if self.directed else torch.cat([without, without.flip(0)], 1)
-        low, high = self._ptr[target], self._ptr[target + 1] - 1
+        first, end = self._ptr[target], self._ptr[target + 1]
+        low, high = first, end - 1
         for _ in range(self._largest_degree.bit_length()):
             middle = (low + high) // 2
             above = self._sources[middle] < source
             low, high = torch.where(above, middle + 1, low).minimum(high), torch.where(above, high, middle)
-        if bool((low > high).any()) or not torch.equal(self._sources[low].long(), source):
+        if bool((first == end).any()) or not torch.equal(self._sources[low].long(), source):
             raise ValueError("'without' must hold edges of the graph, it holds others")
         return low.sort().values
 

@@ -169,6 +169,13 @@ def test_bad_arguments_are_named(call, message):
         call(_with_hub(20, seed=1))
 
 
+def test_an_edge_of_the_row_before_is_not_taken_for_one_of_an_empty_row():
+    graph = _with_hub(20, seed=1)
+    neighbour = graph.edge_index[0, graph.edge_index[1] == 18].max()
+    with pytest.raises(ValueError, match="'without' must hold edges of the graph"):
+        NeighborSampler(graph, [3], True).sample(torch.tensor([0]), without=torch.tensor([[int(neighbour)], [19]]))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_samples_where_the_graph_is():
     graph = _with_hub(80, seed=5).to("cuda")
