@@ -31,14 +31,15 @@ class NeighborSampler:
     r"""Draws, for each seed, some of its neighbours, some of theirs, and so on.
 
     Each hop starts from the nodes that the one before reached first, and draws for each of them, uniformly and without
-    replacement, `fanout` of the edges that point to it: time and memory do not depend on degrees, only on what is drawn
-    (and, one byte per node, on the size of the graph).
+    replacement, `fanout` of the edges that point to it. What this costs depends on how much is drawn, not on degrees,
+    and on the number of nodes only by ten bytes for each.
 
     The subgraph holds the edges drawn, not all edges between its nodes; those of an undirected graph in both
     directions, as the library has it everywhere. With L hops of fanout -1 an L-layer network of sum, mean or maximum
     aggregations gives the seeds exactly what it gives on the whole graph. Layers that normalise by the degree of the
     *sending* node (`GCNConv`) need one hop more for that, whose edges complete the degrees of the outermost nodes. With
-    smaller fanouts means are estimates, sums are too small by the share drawn, and degrees are those of the subgraph.
+    smaller fanouts means are estimates, sums are too small by the share drawn, and degrees are those of the subgraph;
+    in an undirected graph a node hears from the neighbours it drew and from those that drew it.
 
     Args:
         graph: One graph, checked here unless it was before; only its edges are kept, 4 bytes per column.

@@ -66,15 +66,17 @@ def masked_edges(model: GraphVAE, graphs: Batch) -> Tensor:
     from one draw of Z given the message graph. Unbiased, over draws of batches, for the sum over all edges and all
     non-edges of the expected log-probability of each, where Z is encoded from the (sampled) graph without m edges
     drawn uniformly, an edge itself always among them. That is a sum of predictions of one pair each, as in a
-    pseudo-likelihood, not the log-probability of one graph, hence no bound. As no pair is weighed, probabilities are
-    calibrated. Only the edge factor is trained, and the encoder.
+    pseudo-likelihood, not the log-probability of one graph, hence no bound. Present edges are not weighed up, so that
+    probabilities can be calibrated. Only the edge factor is trained, and the encoder.
 
     Args:
         model: With an edge factor.
-        graphs: A batch of `masking.LinkBatches`.
+        graphs: A batch of `masking.LinkBatches`, directed if and only if the edge factor is.
     """
     if model.edges is None or "targets" not in graphs:
         raise ValueError("'model' must have an edge factor and 'graphs' be a batch of masking.LinkBatches")
+    if model.edges.directed != graphs.directed:
+        raise ValueError(f"'graphs' must come from LinkBatches(..., directed={model.edges.directed}) for this model")
     graphs = model.batch(graphs)
     edges = model.edges(model.posterior(graphs).rsample(), graphs.layout)
     targets, non_edges = graphs.targets, graphs.non_edges

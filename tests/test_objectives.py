@@ -144,6 +144,8 @@ def test_masked_edges_wants_link_batches_and_an_edge_factor():
     model = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
     with pytest.raises(ValueError, match=r"'graphs' be a batch of masking\.LinkBatches"):
         masked_edges(model, as_batch(graph))
+    with pytest.raises(ValueError, match=r"LinkBatches\(\.\.\., directed=False\) for this model"):
+        masked_edges(model, LinkBatches(graph, 5, directed=True).few())
     model.edges = None
     with pytest.raises(ValueError, match="'model' must have an edge factor"):
         masked_edges(model, LinkBatches(graph, 5).few())
