@@ -185,7 +185,8 @@ def batch_of(
         A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()` works.
     """
     if edge_ptr is None:
-        edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
+        if layout.num_graphs > 1:
+            edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
         edge_ptr = _edge_ptr(edge_index, layout)
     slices, shifts = {"edge_index": edge_ptr}, {"edge_index": layout.ptr[:-1]}
     if x is not None:
@@ -283,6 +284,8 @@ def _on(device: torch.device, numbers: np.ndarray[Any, Any]) -> Tensor:
 
 def _edge_ptr(edge_index: Tensor, layout: Layout) -> Tensor:
     """`(B + 1,)` first column of each graph, for columns sorted by graph."""
+    if layout.num_graphs == 1:
+        return torch.tensor([0, edge_index.size(1)], device=edge_index.device)
     counts = torch.bincount(layout.batch[edge_index[0]], minlength=layout.num_graphs)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from graphvae.distributions import BernoulliEdges, PointMass
 from graphvae.model import Graphs, GraphVAE
@@ -56,3 +57,29 @@ def _weighted_edges(edges: BernoulliEdges, edge_index: Tensor) -> Tensor:
     positive = 2 * edges.edge_sum(softplus(-logits), edge_index) + edges.layout.sum(softplus(-loops))
     negative = 2 * edges.log_normalizer() - 2 * edges.edge_sum(softplus(logits), edge_index)
     return -(absent / present * positive + negative) / (2 * absent)
+
+
+def masked_edges(model: GraphVAE, graphs: Batch) -> Tensor:
+    r"""Each edge predicted from the graph without it, non-edges too, at their true numbers. Not a bound. `(1,)`.
+
+    \(\frac{|E|}{m} \sum_{targets} \log\sigma(s_{ij}) + \frac{|\bar E|}{M} \sum_{drawn} \log\sigma(-s_{ij})\), scores s
+    from one draw of Z given the message graph. Unbiased, over draws of batches, for the sum over all edges and all
+    non-edges of the expected log-probability of each, where Z is encoded from the (sampled) graph without m edges
+    drawn uniformly, an edge itself always among them. That is a sum of predictions of one pair each, as in a
+    pseudo-likelihood, not the log-probability of one graph, hence no bound. Present edges are not weighed up, so that
+    probabilities can be calibrated. Only the edge factor is trained, and the encoder.
+
+    Args:
+        model: With an edge factor.
+        graphs: A batch of `masking.LinkBatches`, directed if and only if the edge factor is.
+    """
+    if model.edges is None or "targets" not in graphs:
+        raise ValueError("'model' must have an edge factor and 'graphs' be a batch of masking.LinkBatches")
+    if model.edges.directed != graphs.directed:
+        raise ValueError(f"'graphs' must come from LinkBatches(..., directed={model.edges.directed}) for this model")
+    graphs = model.batch(graphs)
+    edges = model.edges(model.posterior(graphs).rsample(), graphs.layout)
+    targets, non_edges = graphs.targets, graphs.non_edges
+    present = softplus(-edges.logits(targets)).sum() * (graphs.total_edges / targets.size(1))
+    absent = softplus(edges.logits(non_edges)).sum() * (graphs.total_non_edges / non_edges.size(1))
+    return -(present + absent)[None]

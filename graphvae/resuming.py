@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -105,12 +105,19 @@ class RunFolder:
 
 def digest(graphs: Batch) -> str:
     """A short fingerprint of features, edges and sizes, by which a run knows its data."""
-    x = graphs.x
-    features = (x.crow_indices(), x.col_indices(), x.values()) if x.layout == sparse_csr else (x,)
-    tensors = (*features, graphs.edge_index, graphs.layout.ptr)
-    return hashlib.sha256(
-        b"".join(t.detach().cpu().contiguous().view(uint8).numpy().tobytes() for t in tensors)
-    ).hexdigest()[:16]
+    return fingerprint([graphs.x, graphs.edge_index, graphs.layout.ptr])
+
+
+def fingerprint(tensors: Sequence[Tensor], settings: str = "") -> str:
+    """A short fingerprint of tensors and of settings in words."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        sparse = tensor.layout == sparse_csr
+        parts = (tensor.crow_indices(), tensor.col_indices(), tensor.values()) if sparse else (tensor,)
+        for part in parts:
+            found.update(part.detach().cpu().contiguous().flatten().view(uint8).numpy().data)
+    found.update(settings.encode())
+    return found.hexdigest()[:16]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.utils.data import DataLoader, Dataset
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
 from graphvae.contracts import try_out
-from graphvae.graphs import Selector, edgeless, select
 from graphvae.model import Graphs, GraphVAE
-from graphvae.resuming import RunFolder, digest
+from graphvae.resuming import RunFolder, fingerprint
+from graphvae.sources import Batches, BatchSource, read
 
 Objective = Callable[[GraphVAE, Batch], Tensor]
 
@@ -65,7 +64,7 @@ class History:
 
 def fit(
     model: GraphVAE,
-    graphs: Graphs | Tensor,
+    graphs: Graphs | Tensor | BatchSource,
     objective: Objective = elbo,
     *,
     epochs: int = 200,
@@ -81,7 +80,8 @@ def fit(
 
     Args:
         model: Trained in place; with `validation` it ends with the best weights, otherwise with the last.
-        graphs: One graph or batch (trained on whole), a list or PyG `Dataset`, or a `(B, F)` tensor of vectors.
+        graphs: One graph or batch (trained on whole), a list or PyG `Dataset`, a `(B, F)` tensor of vectors, or a
+            source of batches: `masking.LinkBatches` for a graph too large for a step, `masking.MaskedGraphs`.
         objective: `(model, batch) -> (B,)`, larger is better: a bound, or one of `objectives`.
         epochs: Passes over the data.
         batch_size: Graphs or vectors per step, for a list or a tensor.
@@ -106,8 +106,8 @@ def fit(
     shuffle = torch.Generator()
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
-    whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
-    try_out(model, whole if isinstance(graphs, Data) else select(whole, torch.arange(min(2, whole.num_graphs))))
+    reading = read(model, graphs, batch_size, shuffle, accelerator)
+    try_out(model, reading.few)
     optimizer = optimizer or Adam(model.parameters(), lr=0.01, fused=True)
     if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
         raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
@@ -116,23 +116,25 @@ def fit(
         "batch_size": batch_size,
         "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
     }
-    run = None if folder is None else RunFolder(Path(folder), accelerator, settings | {"data": digest(whole)})
-    batches = _batches(whole, graphs, batch_size, shuffle, accelerator)
+    run = (
+        None
+        if folder is None
+        else RunFolder(Path(folder), accelerator, settings | {"data": fingerprint(*reading.facts)})
+    )
     step, optimizer = accelerator.prepare(_Objective(model, objective), optimizer)
     history, best, start = History(), None, 0
-    with _seeded(seed, accelerator), _bar(progress, epochs, accelerator) as advance:
+    with _seeded(seed, accelerator), _bar(progress, epochs, accelerator) as report:
         if run is not None:
             start, best = run.load(step, history, epochs)
-            advance(start)
+            report(start)
         for epoch in range(start + 1, epochs + 1):
             if history.stalled(validation):
                 break
             shuffle.manual_seed(int(torch.randint(2**62, ())))
             model.train()
-            history.objective.append(_epoch(step, batches, optimizer, accelerator, epoch))
+            history.objective.append(_epoch(step, reading.batches, optimizer, accelerator, epoch, report))
             if validation is not None and (epoch % validation.every == 0 or epoch == epochs):
                 best = _validate(model, validation, history, best, epoch)
-            advance(1)
             if run is not None and (
                 epoch % max(1, epochs // 10) == 0 or epoch == epochs or history.stalled(validation)
             ):
@@ -173,11 +175,16 @@ class _Objective(nn.Module):
 
 
 def _epoch(
-    step: nn.Module, batches: Iterable[Batch], optimizer: Optimizer, accelerator: Accelerator, epoch: int
+    step: nn.Module,
+    batches: Batches,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
+    epoch: int,
+    report: Callable[[float], None],
 ) -> float:
     total: Tensor | float = 0.0
     count = 0
-    for batch in batches:
+    for done, batch in enumerate(batches, 1):
         values = step(batch)
         if values.shape != (batch.layout.num_graphs,):
             raise ValueError(
@@ -194,6 +201,7 @@ def _epoch(
             )
         optimizer.step()
         total, count = total + values.detach().sum(), count + values.numel()
+        report(epoch - 1 + done / len(batches))
     return float(total) / count
 
 
@@ -218,56 +226,19 @@ def _validate(
     return best
 
 
-def _batches(
-    whole: Batch, graphs: Graphs | Tensor, batch_size: int, shuffle: torch.Generator, accelerator: Accelerator
-) -> Iterable[Batch]:
-    if isinstance(graphs, Data):
-        return [copy.copy(whole).to(accelerator.device)]  # `Batch.to` moves in place.
-    rows: Dataset[Batch] = _Rows(whole) if isinstance(graphs, Tensor) else _Graphs(whole)
-    loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
-    return accelerator.prepare(loader)
-
-
-class _Rows(Dataset[Batch]):
-    """Vectors: a batch is one indexing of the tensor, never a list."""
-
-    def __init__(self, whole: Batch) -> None:
-        self.whole = whole
-
-    def __len__(self) -> int:
-        return self.whole.x.size(0)
-
-    def __getitems__(self, rows: list[int]) -> Batch:
-        batch = edgeless(self.whole.x[torch.tensor(rows, device=self.whole.x.device)], check=False)
-        batch.checked_for = self.whole.checked_for
-        return batch
-
-
-class _Graphs(Dataset[Batch]):
-    """Graphs held as one checked batch: a mini-batch is gathered from its tensors, without a loop over graphs."""
-
-    def __init__(self, whole: Batch) -> None:
-        self.select = Selector(whole)
-
-    def __len__(self) -> int:
-        return self.select.graphs.layout.num_graphs
-
-    def __getitems__(self, graphs: list[int]) -> Batch:
-        return self.select(graphs)
-
-
 @contextmanager
-def _bar(progress: bool | Progress, epochs: int, accelerator: Accelerator) -> Iterator[Callable[[int], None]]:
+def _bar(progress: bool | Progress, epochs: int, accelerator: Accelerator) -> Iterator[Callable[[float], None]]:
+    """Gives a function that takes the number of epochs done, which may be a fraction."""
     console = Console(stderr=True)
     if isinstance(progress, Progress):
         task = progress.add_task("training", total=epochs)
         try:
-            yield lambda epochs: progress.update(task, advance=epochs)
+            yield lambda done: progress.update(task, completed=done)
         finally:
             progress.remove_task(task)
     elif progress and accelerator.is_main_process and console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as own, _bar(own, epochs, accelerator) as advance:
-            yield advance
+        with Progress(*columns, console=console, transient=True) as own, _bar(own, epochs, accelerator) as report:
+            yield report
     else:
-        yield lambda epochs: None
+        yield lambda done: None

@@ -1,19 +1,24 @@
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import nn
+from torch_geometric.data import Data
 from torch_geometric.nn import GCN, GCNConv
 from torch_geometric.nn.aggr import SumAggregation
 
-from conftest import random_graph
-from graphvae import GraphVAE, as_batch, edgeless, elbo
+from conftest import all_edge_sets, random_graph
+from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
 from graphvae.backbones import Nodewise, Stack
+from graphvae.bounds import masked_elbo
+from graphvae.datasets.splits import LinkSplit
 from graphvae.distributions import BernoulliEdges
-from graphvae.edges import InnerProduct
+from graphvae.edges import Bilinear, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures
 from graphvae.graphs import permute
+from graphvae.masking import MaskedGraphs
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -181,3 +186,117 @@ class _Bound(nn.Module):
 
     def forward(self, graph, noise):
         return elbo(self.model, graph, noise=noise)
+
+
+def _columns(edge_index):
+    return set(map(tuple, edge_index.T.tolist()))
+
+
+def _link_model(directed=False, point=False):
+    edges = Bilinear(3, 0.3) if directed else InnerProduct(0.3, nn.Linear(3, 3))
+    return GraphVAE(StandardNormal(3), (PointEncoder if point else NormalEncoder)(GCN(5, 8, 2), 8, 3), edges)
+
+
+def _visible_and_hidden_sets(directed):
+    """A visible graph of 4 nodes (directed: 3), and every set of edges that may be hidden beside it."""
+    num_nodes = 3 if directed else 4
+    edge_index = torch.tensor([[0, 1], [1, 2]])
+    visible = edge_index if directed else torch.cat([edge_index, edge_index.flip(0)], 1)
+    sets = [hidden for hidden in all_edge_sets(num_nodes, directed) if not _columns(hidden) & _columns(visible)]
+    graph = as_batch(Data(x=torch.randn(num_nodes, 5), edge_index=visible), directed)
+    assert len(sets) == 2**4
+    return graph, sets
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_masked_likelihoods_of_all_hidden_sets_sum_to_one(directed):
+    graph, sets = _visible_and_hidden_sets(directed)
+    model, noise = _link_model(directed), torch.randn(graph.x.size(0), 3)
+    values = torch.cat([masked_elbo(model, graph, hidden, noise) for hidden in sets])
+    torch.testing.assert_close(values.logsumexp(0), torch.zeros(()), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_masked_elbo_stays_below_the_conditional_likelihood():
+    graph, sets = _visible_and_hidden_sets(directed=False)
+    model, draws = _link_model(), 3000
+    model.encoder.log_scale.bias += 0.5
+    copies = as_batch([Data(x=graph.x, edge_index=graph.edge_index)] * draws)
+    noise = torch.randn(2, 4 * draws, 3)
+    total = torch.zeros(())
+    for hidden in sets:
+        everywhere = hidden.repeat(1, draws) + 4 * torch.arange(draws).repeat_interleave(hidden.size(1))
+        bound = masked_elbo(model, copies, everywhere, noise[0])
+        log_likelihood = masked_elbo(model, copies, everywhere, noise[1]).logsumexp(0) - math.log(draws)
+        assert bound.mean() < log_likelihood - 3 * bound.std() / draws**0.5
+        total += log_likelihood.exp()
+    torch.testing.assert_close(total, torch.ones(()), rtol=0, atol=1e-10)
+
+
+def test_masked_elbo_of_a_point_mass_is_the_conditional_likelihood():
+    graph, sets = _visible_and_hidden_sets(directed=False)
+    model = _link_model(point=True)
+    edges = model.edges(model.posterior(graph).mean)
+    joint = [edges.log_prob(torch.cat([graph.edge_index, hidden], 1)) for hidden in sets]
+    expected = torch.cat(joint).log_softmax(0)  # Of edge sets that hold the visible one.
+    found = torch.cat([masked_elbo(model, graph, hidden) for hidden in sets])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_masked_elbo_of_a_batch_equals_its_graphs_and_survives_relabelling(batch):
+    (masked,) = MaskedGraphs(batch, 0.3).epoch(torch.Generator().manual_seed(0))
+    model, noise = _link_model(), torch.randn(16, 3)
+    together, ptr = masked_elbo(model, masked, noise=noise), masked.layout.ptr
+    torch.testing.assert_close(masked_elbo(model, masked, masked.hidden, noise), together)
+    for k, graph in enumerate(masked.to_data_list()):
+        inside = (masked.hidden[0] >= ptr[k]) & (masked.hidden[0] < ptr[k + 1])
+        rows = slice(int(ptr[k]), int(ptr[k + 1]))
+        alone = masked_elbo(model, graph, masked.hidden[:, inside] - ptr[k], noise[rows])
+        torch.testing.assert_close(alone[0], together[k], rtol=1e-10, atol=1e-10)
+    order = torch.cat([torch.randperm(6), torch.tensor([6]), 7 + torch.randperm(9)])
+    moved = masked_elbo(model, permute(masked, order), order.argsort()[masked.hidden], noise[order])
+    torch.testing.assert_close(moved, together, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "message"),
+    [
+        ([[0, 1], [1, 0]], "'hidden' must not be visible, 2 of its 2 columns are in 'graphs'"),
+        ([[0], [3]], "'hidden': 'edge_index' must hold both directions"),
+        ([[0, 4, 1], [4, 0, 1]], "'hidden': 'edge_index' must have no self loops"),
+        ([[0, 9], [9, 0]], "'hidden': 'edge_index' must hold nodes 0 to 8"),
+        ([[0, 6], [6, 0]], "'hidden' must join nodes of one graph"),
+        (None, "'hidden' must be given"),
+    ],
+)
+def test_bad_hidden_edges_are_refused(hidden, message):
+    path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    graphs = [Data(x=torch.randn(n, 5), edge_index=path) for n in (5, 4)]
+    with pytest.raises(ValueError, match=message):
+        masked_elbo(_link_model(), graphs, None if hidden is None else torch.tensor(hidden))
+
+
+def test_masked_elbo_needs_an_edge_factor():
+    model = lecture_model()
+    model.edges = None
+    with pytest.raises(ValueError, match="'model' must have an edge factor"):
+        masked_elbo(model, random_graph(6, 0.4, seed=1), torch.tensor([[0, 1], [1, 0]]))
+
+
+def test_a_split_with_supervision_of_its_own_feeds_masked_elbo():
+    whole = random_graph(40, 0.2, seed=1)
+    split = LinkSplit.random(whole, seed=1)
+    parts = split.message.split([split.message.size(1) - 30, 30], 1)
+    split = dataclasses.replace(split, message=parts[0], supervision=parts[1])
+    visible, hidden = split.graph(whole), torch.cat([split.supervision, split.supervision.flip(0)], 1)
+
+    def objective(model, graphs):
+        return masked_elbo(model, graphs, hidden)
+
+    model = _link_model(point=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    history = fit(model, visible, objective, epochs=150, optimizer=optimizer, progress=False)
+    # The best that one probability for all can do, for 30 edges among the pairs that are not visible.
+    pairs = 40 * 39 // 2 - split.message.size(1)
+    constant = 30 * math.log(30 / pairs) + (pairs - 30) * math.log(1 - 30 / pairs)
+    assert history.objective[0] < constant < history.objective[-1]

@@ -4,9 +4,12 @@ from torch_geometric.nn import GCN
 
 from conftest import random_graph
 from graphvae import GraphVAE, as_batch
+from graphvae.backbones import Nodewise
 from graphvae.edges import Bilinear, InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
-from graphvae.objectives import kipf_welling, reconstruction
+from graphvae.masking import LinkBatches
+from graphvae.nonedges import NonEdges
+from graphvae.objectives import kipf_welling, masked_edges, reconstruction
 from graphvae.priors import StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -70,3 +73,79 @@ def test_reconstruction_is_the_likelihood_at_the_mean():
     model = GraphVAE(StandardNormal(3), NormalEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
     expected = model.edges(model.posterior(graph).mean).log_prob(graph.edge_index)
     torch.testing.assert_close(reconstruction(model, graph), expected)
+
+
+def _log_sigmoid(scores):
+    return torch.nn.functional.logsigmoid(scores)
+
+
+def test_masked_edges_scores_the_targets_on_the_graph_without_them():
+    graph = random_graph(14, 0.4, seed=1)
+    model = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
+    batches = LinkBatches(graph, 6, (-1, -1, -1), negatives=2.0)
+    for batch in batches.epoch(torch.Generator().manual_seed(0)):
+        targets, non_edges = batch.n_id[batch.targets], batch.n_id[batch.non_edges]
+        adjacency = torch.zeros(14, 14)
+        adjacency[tuple(graph.edge_index)] = 1
+        num_edges, num_pairs = int(adjacency.sum()) // 2, 14 * 13 // 2
+        adjacency[tuple(torch.cat([targets, targets.flip(0)], 1))] = 0
+        z = model.encoder(graph.x, adjacency.nonzero().T).mean
+        scores = z @ z.T * model.edges.log_scale.exp() + model.edges.bias
+        present = _log_sigmoid(scores[tuple(targets)]).mean() * num_edges
+        absent = _log_sigmoid(-scores[tuple(non_edges)]).mean() * (num_pairs - num_edges)
+        torch.testing.assert_close(masked_edges(model, batch), (present + absent)[None], rtol=1e-10, atol=0)
+
+
+def _mean_and_error(values):
+    values = torch.stack(values)
+    return values.mean().item(), values.std().item() / len(values) ** 0.5
+
+
+@torch.no_grad()
+def test_masked_edges_is_unbiased_for_the_likelihood_where_the_encoder_sees_no_edges():
+    """Then the message graph does not matter, and the sum over edges and non-edges is log p(A | z)."""
+    for directed, edges in ((False, InnerProduct(0.3)), (True, Bilinear(3, 0.2))):
+        graph = random_graph(12, 0.3, seed=2, directed=directed)
+        model = GraphVAE(StandardNormal(3), PointEncoder(Nodewise(torch.nn.Linear(5, 8)), 8, 3), edges)
+        expected = model.edges(model.posterior(graph).mean).log_prob(graph.edge_index).item()
+        batches, generator = LinkBatches(graph, 5, (1,), 20.0, directed), torch.Generator().manual_seed(0)
+        epochs = [
+            torch.stack([masked_edges(model, batch)[0] for batch in batches.epoch(generator)]).mean() for _ in range(40)
+        ]
+        mean, error = _mean_and_error(epochs)
+        assert abs(mean - expected) < 4 * error
+        assert error < 0.03 * abs(expected)
+
+
+@torch.no_grad()
+def test_masked_edges_is_unbiased_for_edges_each_predicted_without_itself():
+    graph = random_graph(9, 0.4, seed=3)
+    model = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
+    once = graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]]
+    non_edges = NonEdges(graph.edge_index, 9)
+    absent = non_edges[torch.arange(len(non_edges))]
+    expected = 0.0
+    for removed in once.T:
+        kept = graph.edge_index[:, ~(graph.edge_index.sort(0).values == removed[:, None]).all(0)]
+        p = model.edges(model.encoder(graph.x, kept).mean)
+        expected += _log_sigmoid(p.logits(removed[:, None])).sum().item()
+        expected += _log_sigmoid(-p.logits(absent)).sum().item() / once.size(1)
+    batches, generator = LinkBatches(graph, 1, (-1, -1, -1), 50.0), torch.Generator().manual_seed(0)
+    values = [
+        torch.stack([masked_edges(model, batch)[0] for batch in batches.epoch(generator)]).mean() for _ in range(20)
+    ]
+    mean, error = _mean_and_error(values)
+    assert abs(mean - expected) < 4 * error
+    assert error < 0.03 * abs(expected)
+
+
+def test_masked_edges_wants_link_batches_and_an_edge_factor():
+    graph = random_graph(9, 0.4, seed=3)
+    model = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
+    with pytest.raises(ValueError, match=r"'graphs' be a batch of masking\.LinkBatches"):
+        masked_edges(model, as_batch(graph))
+    with pytest.raises(ValueError, match=r"LinkBatches\(\.\.\., directed=False\) for this model"):
+        masked_edges(model, LinkBatches(graph, 5, directed=True).few())
+    model.edges = None
+    with pytest.raises(ValueError, match="'model' must have an edge factor"):
+        masked_edges(model, LinkBatches(graph, 5).few())

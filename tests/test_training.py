@@ -17,11 +17,13 @@ from torch_geometric.data import Data
 
 from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
 from graphvae.backbones import Nodewise
+from graphvae.bounds import masked_elbo
 from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
 from graphvae.features import BernoulliFeatures, GaussianFeatures, LearnedScale
 from graphvae.graphs import density
-from graphvae.objectives import reconstruction
+from graphvae.masking import LinkBatches, MaskedGraphs
+from graphvae.objectives import masked_edges, reconstruction
 from graphvae.priors import StandardNormal
 from graphvae.training import Validation
 
@@ -49,7 +51,14 @@ def _graph(num_nodes, number):
 
 GRAPHS = [_graph(2 + number % 5, number) for number in range(11)]
 VECTORS = torch.randn(30, 4, generator=torch.Generator().manual_seed(0)).double()
-DATA = {"one graph": GRAPHS[4], "list": GRAPHS, "vectors": VECTORS}
+LINKS = LinkBatches(_graph(13, 3), batch_size=5, fanouts=(2, 2))
+DATA = {
+    "one graph": GRAPHS[4],
+    "list": GRAPHS,
+    "vectors": VECTORS,
+    "link batches": LINKS,
+    "masks": MaskedGraphs(GRAPHS, 0.4),
+}
 
 
 def _model(seed=0, width=8, dropout=0.5):
@@ -148,6 +157,37 @@ def test_seeds_and_generators(name, tmp_path):
     assert not _same(models[0], models[2])
 
 
+def test_an_epoch_of_link_batches_has_every_edge_once_as_a_target():
+    seen, sizes = [], []
+
+    def spy(model, batch):
+        sizes.append(batch.targets.size(1))
+        seen.extend(map(tuple, batch.n_id[batch.targets].T.tolist()))
+        return masked_edges(model, batch)
+
+    model = _model()
+    history = _fit(model, LINKS, spy, epochs=2)
+    assert sizes == [5, 4, 4] * 2
+    assert sorted(seen[:13]) == sorted(seen[13:]) == sorted(map(tuple, LINKS.targets.T.tolist()))
+    assert seen[:13] != seen[13:]
+    assert len(history.objective) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "objective"), [(LINKS, masked_edges), (MaskedGraphs(GRAPHS, 0.4), masked_elbo)], ids=["links", "masks"]
+)
+def test_sources_of_batches_reach_the_density_of_their_targets(source, objective):
+    model = GraphVAE(StandardNormal(1), PointEncoder(Zero(), 4, 1), InnerProduct(0.9, network=Zero()))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    fit(model, source, objective, epochs=240 // len(source), optimizer=optimizer, progress=False)
+    if source is LINKS:
+        expected = 13 / (13 * 12 / 2)
+    else:
+        edges = density(GRAPHS)
+        expected = 0.4 * edges / (1 - 0.6 * edges)  # Among the pairs that are not visible.
+    assert model.edges.bias.sigmoid().item() == pytest.approx(expected, rel=0.02)
+
+
 class StopError(Exception):
     pass
 
@@ -188,7 +228,7 @@ def _check_equal_runs(a, b):
 @pytest.mark.parametrize(("part", "epochs", "call"), [("objective", 6, 4), ("objective", 20, 15), ("score", 6, 2)])
 def test_interrupted_run_continues_bit_for_bit(name, part, epochs, call, tmp_path):
     whole = _run(tmp_path / "whole", DATA[name], epochs)
-    steps = {"one graph": 1, "list": 3, "vectors": 8}[name] if part == "objective" else 1
+    steps = {"one graph": 1, "list": 3, "vectors": 8, "link batches": 3, "masks": 1}[name] if part == "objective" else 1
     stopping = {part: _stopping({"objective": elbo, "score": _score}[part], (call - 1) * steps + 1)}
     with pytest.raises(StopError):
         _run(tmp_path / "parts", DATA[name], epochs, **stopping)
@@ -248,6 +288,7 @@ def test_finished_run_returns_at_once(tmp_path):
         ({"fit": {"seed": 1}}, "'seed' is 0, not 1"),
         ({"fit": {"batch_size": 5}}, "'batch_size' is 4, not 5"),
         ({"fit": {"epochs": 5}}, "6 epochs, more than the 5"),
+        ({"fit": {"data": LINKS}}, "'data' is "),
         ({"file": "latest.json"}, "Expecting value"),
         ({"file": "epoch-000006/model.safetensors"}, ""),
         ({"file": "epoch-000006/optimizer.bin"}, ""),
@@ -333,6 +374,24 @@ def test_progress(call, capfd):
         _fit(_model(), GRAPHS[4], _stopping(objective, call), progress=progress)
     assert seen == ([0, 1] if call == 3 else [0, 1, 2, 3, 4, 5])
     assert progress.tasks == []
+
+
+def test_progress_moves_within_an_epoch():
+    progress, seen = Progress(console=Console(file=io.StringIO())), []
+
+    def objective(model, batch):
+        seen.extend(task.completed for task in progress.tasks)
+        return masked_edges(model, batch)
+
+    _fit(_model(), LINKS, objective, epochs=2, progress=progress)
+    assert seen == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3])
+    assert seen[3] == 1
+
+
+def test_sampled_batches_in_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(ValueError, match="'accelerator' must have one process for sampled batches, got 2"):
+        _fit(_model(), LINKS, masked_edges, accelerator=Accelerator(cpu=True))
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(capfd):

@@ -1,0 +1,124 @@
+"""What a training reads: the batches of each epoch, from graphs, from vectors or from a source that samples them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch_geometric.data import Batch, Data
+
+from graphvae.graphs import Selector, edgeless, select
+from graphvae.model import Graphs, GraphVAE
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """Batches that are made as they are needed, such as `masking.LinkBatches`; what one of your own must offer."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The checked batches of one epoch; all randomness is from `generator`, on the CPU."""
+
+    def few(self) -> Batch:
+        """A small batch of the same kind, on which a model is tried out."""
+
+    def facts(self) -> tuple[list[Tensor], str]:
+        """Tensors and settings by which an interrupted run knows its data."""
+
+
+class Batches(Protocol):
+    """Batches of one epoch, anew each time it is iterated."""
+
+    def __len__(self) -> int:
+        """Of an epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """An epoch."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Data as `fit` needs it.
+
+    Attributes:
+        few: A checked batch on which a model is tried out.
+        facts: Tensors and settings by which an interrupted run knows its data.
+        batches: An epoch each time it is iterated.
+    """
+
+    few: Batch
+    facts: tuple[list[Tensor], str]
+    batches: Batches
+
+
+def read(
+    model: GraphVAE,
+    graphs: Graphs | Tensor | BatchSource,
+    batch_size: int,
+    shuffle: torch.Generator,
+    accelerator: Accelerator,
+) -> Reading:
+    """Checks data against `model` and cuts it into batches in an order drawn by `shuffle`. Arguments as for `fit`."""
+    if isinstance(graphs, BatchSource):
+        if accelerator.num_processes > 1:
+            raise ValueError(
+                f"'accelerator' must have one process for sampled batches, got {accelerator.num_processes}"
+            )
+        return Reading(model.batch(graphs.few()), graphs.facts(), _Epochs(graphs, shuffle, accelerator.device))
+    whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
+    facts = [whole.x, whole.edge_index, whole.layout.ptr], ""
+    if isinstance(graphs, Data):
+        return Reading(whole, facts, [copy.copy(whole).to(accelerator.device)])  # `Batch.to` moves in place.
+    rows: Dataset[Batch] = _Rows(whole) if isinstance(graphs, Tensor) else _Graphs(whole)
+    loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
+    few = select(whole, torch.arange(min(2, whole.num_graphs)))
+    return Reading(few, facts, accelerator.prepare(loader))
+
+
+class _Epochs:
+    """The epochs of a source, one after another, on a device."""
+
+    def __init__(self, source: BatchSource, generator: torch.Generator, device: torch.device) -> None:
+        self.source, self.generator, self.device = source, generator, device
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (batch.to(self.device) for batch in self.source.epoch(self.generator))
+
+
+class _Rows(Dataset[Batch]):
+    """Vectors: a batch is one indexing of the tensor, never a list."""
+
+    def __init__(self, whole: Batch) -> None:
+        self.whole = whole
+
+    def __len__(self) -> int:
+        return self.whole.x.size(0)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        batch = edgeless(self.whole.x[torch.tensor(rows, device=self.whole.x.device)], check=False)
+        batch.checked_for = self.whole.checked_for
+        return batch
+
+
+class _Graphs(Dataset[Batch]):
+    """Graphs held as one checked batch: a mini-batch is gathered from its tensors, without a loop over graphs."""
+
+    def __init__(self, whole: Batch) -> None:
+        self.select = Selector(whole)
+
+    def __len__(self) -> int:
+        return self.select.graphs.layout.num_graphs
+
+    def __getitems__(self, graphs: list[int]) -> Batch:
+        return self.select(graphs)
