@@ -1,0 +1,190 @@
+"""Estimates of log p(A | Z) against the exact sum: error, and cost, where scores are balanced and where calibrated.
+
+Usage: python benchmarks/03_estimators/run.py [--root FOLDER] [--dataset NAME] [--repeats R] [--rounds R]
+Writes results/DATASET.json beside this file. One thread; times are process CPU time, interleaved in one process.
+
+Regimes, all in dimension 16:
+* balanced: the Kipf-Welling objective, 200 epochs, no bias;
+* calibrated: the unweighted exact likelihood, bias from the log-odds of the density on, through an encoder (300 epochs);
+* free: the same with a free embedding (60 steps).
+
+Gradients are those in the embedding. `gradient_error` is that of the sum over all pairs, relative to its norm; `cosine`
+is with the exact gradient of the objective the regime is trained with (balanced: edges weighted).
+"""
+
+import argparse
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import negative_sampling
+
+from graphvae import GraphVAE, as_batch, fit
+from graphvae.datasets import citation
+from graphvae.edges import InnerProduct
+from graphvae.encoders import NormalEncoder, PointEncoder
+from graphvae.estimates import Clustered, Quadratic, SampledPairs
+from graphvae.graphs import density
+from graphvae.objectives import kipf_welling, reconstruction
+from graphvae.pairs import softplus
+from graphvae.priors import StandardNormal
+from graphvae.recipes.link_prediction import gcn
+from graphvae.recipes.measuring import interleaved
+from graphvae.recipes.reporting import document, write_json
+
+RESULTS = Path(__file__).parent / "results"
+LATENT = 16
+Embedding: TypeAlias = tuple[Tensor, nn.Module]
+Total: TypeAlias = Callable[[Any, Tensor], Tensor]
+
+
+def balanced(graph: Any) -> Embedding:
+    """Latents and decoder of a VGAE trained on the weighted objective."""
+    encoder = NormalEncoder(gcn(graph.x.size(1)), 32, LATENT)
+    return _trained(graph, encoder, InnerProduct(0.5).requires_grad_(False), kipf_welling, 200)
+
+
+def calibrated(graph: Any) -> Embedding:
+    """Latents and decoder of an autoencoder trained on the exact likelihood."""
+    return _trained(
+        graph, PointEncoder(gcn(graph.x.size(1)), 32, LATENT), InnerProduct(density(graph)), reconstruction, 300
+    )
+
+
+def free(graph: Any) -> Embedding:
+    """A free embedding trained on the exact likelihood."""
+    edges = InnerProduct(density(graph))
+    z = nn.Parameter(0.1 * torch.randn(graph.layout.num_rows, LATENT))
+    optimizer = torch.optim.Adam([z, *edges.parameters()], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (-edges(z).log_prob(graph.edge_index) / graph.layout.num_pairs).sum().backward()
+        optimizer.step()
+    return z.detach().clone(), edges
+
+
+def _trained(graph: Any, encoder: nn.Module, edges: Any, objective: Any, epochs: int) -> Embedding:
+    model = GraphVAE(StandardNormal(LATENT), encoder, edges)
+    fit(model, graph, objective, epochs=epochs, seed=0)
+    return model.posterior(graph).mean.detach().clone(), edges
+
+
+def pyg(edges: Any, edge_index: Tensor, num: int) -> Tensor:
+    """The sum over all pairs as with PyG's negative sampling: edges computed, its negatives weighted to their number."""
+    nodes = edges.layout.num_rows
+    negative = negative_sampling(edge_index, nodes, num)
+    absent = (nodes * (nodes - 1) - edge_index.size(1)) / 2
+    present = edges.edge_sum(softplus(edges.logits(edge_index)), edge_index)
+    return present + absent * softplus(edges.logits(negative)).mean()
+
+
+def sampled(estimator: SampledPairs) -> Total:
+    """The sum over all pairs as the estimator has it."""
+
+    def total(edges: Any, edge_index: Tensor) -> Tensor:
+        return edges.edge_sum(edges.logits(edge_index), edge_index) - estimator(edges, edge_index)
+
+    return total
+
+
+def estimators(num: int) -> dict[str, Total]:
+    """By name; all but the last few look at about `num` pairs beside the edges."""
+    return {
+        "exact": lambda edges, edge_index: edges.log_normalizer(),
+        "PyG negative_sampling": lambda edges, edge_index: pyg(edges, edge_index, num),
+        "uniform": sampled(SampledPairs(num)),
+        "quadratic control": sampled(SampledPairs(num, control=Quadratic())),
+        "clustered": sampled(SampledPairs(num, proposal=Clustered())),
+        "two hops + uniform": sampled(SampledPairs(num, 2)),
+        "two hops + clustered": sampled(SampledPairs(num, 2, Clustered())),
+        "uniform, 10x": sampled(SampledPairs(10 * num)),
+        "quadratic control, 10x": sampled(SampledPairs(10 * num, control=Quadratic())),
+        "two hops + uniform, 10x": sampled(SampledPairs(10 * num, 2)),
+        "two hops + clustered, 10x": sampled(SampledPairs(10 * num, 2, Clustered())),
+    }
+
+
+class Case:
+    """A trained embedding with its exact gradient, against which estimates are held."""
+
+    def __init__(self, graph: Any, embedding: Embedding, weight: float) -> None:
+        self.graph, self.factor = graph, embedding[1].requires_grad_(False)
+        self.z = embedding[0].requires_grad_()
+        edges = self.factor(self.z)
+        self.nats = float(edges.log_prob(graph.edge_index).detach() / graph.layout.num_pairs)
+        scores = edges.logits(graph.edge_index)
+        present = edges.edge_sum(softplus(scores) - weight * softplus(-scores), graph.edge_index)
+        self.present = torch.autograd.grad(present.sum(), self.z)[0].double()
+
+    def gradient(self, total: Total) -> tuple[float, Tensor]:
+        """Value of the sum over all pairs, and its gradient in the embedding."""
+        value = total(self.factor(self.z), self.graph.edge_index).sum()
+        return value.item(), torch.autograd.grad(value, self.z)[0]
+
+    def quality(self, total: Total, repeats: int) -> dict[str, float]:
+        """Bias in standard errors, of the value and of its gradient's mean; spread; agreement with the gradient."""
+        exact, slope = self.gradient(lambda edges, edge_index: edges.log_normalizer())
+        slope = slope.double()
+        draws = [self.gradient(total) for _ in range(repeats)]
+        values = torch.tensor([value for value, _ in draws], dtype=torch.float64)
+        slopes = torch.stack([g.double() for _, g in draws])
+        errors = (slopes - slope).flatten(1).norm(dim=1) / slope.norm()
+        cosines = torch.cosine_similarity((self.present - slopes).flatten(1), (self.present - slope).flatten()[None])
+        mean_error = (slopes.mean(0) - slope).norm() / slope.norm()
+        spread = values.std().item()
+        return {
+            "bias_in_standard_errors": (values.mean().item() - exact) / max(spread / repeats**0.5, 1e-6 * abs(exact)),
+            "value_std": spread / exact,
+            "gradient_error": errors.mean().item(),
+            # About 1 if unbiased: the error of a mean of R gradients is that of one over the root of R.
+            "gradient_bias": (mean_error / (errors.square().mean().sqrt() / repeats**0.5).clamp(min=1e-6)).item(),
+            "cosine": cosines.mean().item(),
+        }
+
+
+def rows_of(regime: str, case: Case, repeats: int, rounds: int) -> list[dict[str, Any]]:
+    """A row per estimator."""
+    num = case.graph.edge_index.size(1)
+    totals = estimators(num)
+    variants: dict[str, Callable[[], object]] = {
+        name: lambda total=total: case.gradient(total) for name, total in totals.items()
+    }
+    costs = interleaved(variants, rounds)
+    baseline = next(cost["milliseconds"] for cost in costs if cost["variant"].startswith("PyG"))
+    rows = []
+    for cost in costs:
+        name = cost["variant"]
+        found = case.quality(totals[name], 2 if name == "exact" else repeats)
+        drawn = None if name == "exact" else num * (10 if name.endswith("10x") else 1)
+        known = {"regime": regime, "nats_per_pair": case.nats, "estimator": name, "draws": drawn}
+        rows.append(known | found | cost | {"time_over_pyg": cost["milliseconds"] / baseline})
+    return rows
+
+
+def main() -> None:
+    """Trains, measures, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="folder of the data sets")
+    parser.add_argument("--dataset", default="cora")
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)  # PyG's negative_sampling draws from it.
+    graph = as_batch(citation(arguments.dataset, arguments.root))
+    share = density(graph)
+    rows = []
+    for regime, train in {"balanced": balanced, "calibrated": calibrated, "free": free}.items():
+        case = Case(graph, train(graph), (1 - share) / share if regime == "balanced" else 1.0)
+        rows += rows_of(regime, case, arguments.repeats, arguments.rounds)
+    protocol = {"dataset": arguments.dataset, "repeats": arguments.repeats, "rounds": arguments.rounds, "threads": 1}
+    RESULTS.mkdir(exist_ok=True)
+    write_json(document("03_estimators", protocol, 0, rows), RESULTS / f"{arguments.dataset}.json")
+
+
+if __name__ == "__main__":
+    main()
