@@ -14,7 +14,7 @@ from graphvae.edges import Estimated, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.estimates import SampledPairs
 from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures
-from graphvae.graphs import permute
+from graphvae.graphs import Layout, permute
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -186,11 +186,11 @@ class _Bound(nn.Module):
 
 def _log_p_of_an_edge(model):
     """log p(A) of two joined nodes with one latent each, by a grid over both latents."""
-    grid = torch.linspace(-7, 7, 281)
+    grid = torch.linspace(-7, 7, 141)
     z = torch.cartesian_prod(grid, grid)
     step = (grid[1] - grid[0]).log() * 2
     log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
-    layout = as_batch([random_graph(2, 1.0, seed=0)] * len(z)).layout
+    layout = Layout.of(torch.full((len(z),), 2))
     scores = model.edges(z.reshape(-1, 1), layout).logits(torch.arange(2 * len(z)).view(-1, 2).T)
     return (log_prior + nn.functional.logsigmoid(scores)).logsumexp(0) + step
 
@@ -199,16 +199,16 @@ def test_the_importance_bound_rises_from_the_elbo_to_the_likelihood():
     graphs = as_batch([random_graph(2, 1.0, seed=0)] * COPIES)
     model = GraphVAE(StandardNormal(1), FreeNormal(2 * COPIES, 1), InnerProduct(0.1))
     model.encoder.loc.data.fill_(0.8)
-    exact = _log_p_of_an_edge(model)
-    draws = {0: elbo(model, graphs)} | {k: importance_bound(model, graphs, k) for k in (1, 2, 8, 64)}
+    exact = _log_p_of_an_edge(model).item()
+    draws = {0: elbo(model, graphs)} | {k: importance_bound(model, graphs, k) for k in (1, 2, 8, 32)}
     means = {k: value.mean().item() for k, value in draws.items()}
     errors = {k: value.std().item() / COPIES**0.5 for k, value in draws.items()}
     assert abs(means[0] - means[1]) < 4 * (errors[0] + errors[1]), "one particle is the ELBO"
-    for fewer, more in ((1, 2), (2, 8), (8, 64)):
+    for fewer, more in ((1, 2), (2, 8), (8, 32)):
         assert means[more] > means[fewer] + 2 * (errors[more] + errors[fewer])
-    assert means[64] < exact + 4 * errors[64]
-    assert means[64] > exact - 0.1
-    assert means[1] < exact - 0.1
+    assert means[32] < exact + 4 * errors[32]
+    assert means[32] > exact - 0.2
+    assert means[1] < exact - 0.4
 
 
 def test_importance_weights_average_to_the_likelihood():

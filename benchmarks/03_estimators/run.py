@@ -5,7 +5,7 @@ Writes results/DATASET.json beside this file. One thread; times are process CPU 
 
 Regimes, all in dimension 16:
 * balanced: the Kipf-Welling objective, 200 epochs, no bias;
-* calibrated: the unweighted exact likelihood, bias from the log-odds of the density on, through an encoder (300 epochs);
+* calibrated: the unweighted exact likelihood, bias from the log-odds of the density on, an encoder, 300 epochs;
 * free: the same with a free embedding (60 steps).
 
 Gradients are those in the embedding. `gradient_error` is that of the sum over all pairs, relative to its norm; `cosine`
@@ -73,7 +73,7 @@ def _trained(graph: Any, encoder: nn.Module, edges: Any, objective: Any, epochs:
 
 
 def pyg(edges: Any, edge_index: Tensor, num: int) -> Tensor:
-    """The sum over all pairs as with PyG's negative sampling: edges computed, its negatives weighted to their number."""
+    """The sum over all pairs from PyG's negative sampling: edges computed, negatives weighted to their number."""
     nodes = edges.layout.num_rows
     negative = negative_sampling(edge_index, nodes, num)
     absent = (nodes * (nodes - 1) - edge_index.size(1)) / 2
