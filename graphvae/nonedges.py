@@ -75,7 +75,7 @@ class NonEdges:
         if self.directed:
             return self._offsets[graph] + second * (self.layout.sizes[graph] - 1) + first - (first > second).long()
         high = torch.maximum(first, second)
-        return self._offsets[graph] + high * (high - 1) // 2 + torch.minimum(first, second)
+        return self._offsets[graph] + _below(high) + torch.minimum(first, second)
 
     def _pairs(self, index: Tensor) -> Tensor:
         if self.layout.num_graphs == 1:
@@ -90,9 +90,14 @@ class NonEdges:
             first = index - second * width
             return torch.stack([start + first + (first >= second).long(), start + second])
         high = ((1 + (1 + 8 * index.double()).sqrt()) / 2).long()
-        high -= (high * (high - 1) // 2 > index).long()
-        high += (high * (high + 1) // 2 <= index).long()
-        return torch.stack([start + index - high * (high - 1) // 2, start + high])
+        high -= (_below(high) > index).long()
+        high += (_below(high + 1) <= index).long()
+        return torch.stack([start + index - _below(high), start + high])
+
+
+def _below(node: Tensor) -> Tensor:
+    """The number of pairs i < j with j below `node`."""
+    return (node * (node - 1)) >> 1
 
 
 @dataclass(frozen=True)
