@@ -116,8 +116,9 @@ class Case:
         # What the objective has beyond log p: edges are weighted.
         heavier = edges.edge_sum((1 - weight) * softplus(-scores), graph.edge_index)
         self.extra = torch.autograd.grad(heavier.sum(), self.z)[0].double()
-        self.all_pairs = edges.log_normalizer().item()
-        self.slope = torch.autograd.grad(edges.log_normalizer().sum(), self.z)[0].double()
+        every = self.factor(self.z).log_normalizer().sum()
+        self.all_pairs = every.item()
+        self.slope = torch.autograd.grad(every, self.z)[0].double()
 
     def gradient(self, log_prob: LogProb) -> tuple[float, Tensor]:
         """Log p and its gradient in the embedding."""
