@@ -1,10 +1,10 @@
 """Generative models of graphs on PyTorch and PyTorch Geometric."""
 
-from graphvae.bounds import elbo
+from graphvae.bounds import elbo, importance_bound
 from graphvae.checkpoints import load, save
 from graphvae.graphs import Layout, as_batch, edgeless
 from graphvae.model import GraphVAE
 from graphvae.training import fit
 
-__all__ = ["GraphVAE", "Layout", "as_batch", "edgeless", "elbo", "fit", "load", "save"]
+__all__ = ["GraphVAE", "Layout", "as_batch", "edgeless", "elbo", "fit", "importance_bound", "load", "save"]
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 import torch.distributions as dist
@@ -129,7 +130,8 @@ class BernoulliEdges:
 
     def logits(self, pairs: Tensor) -> Tensor:
         """Log-odds of `pairs` `(2, P)`, any pairs: `(P,)`."""
-        return (self.left[pairs[0]] * self.right[pairs[1]]).sum(-1) + self.bias
+        # Not by indexing, whose backward pass is several times slower.
+        return (self.left.index_select(0, pairs[0]) * self.right.index_select(0, pairs[1])).sum(-1) + self.bias
 
     def log_normalizer(self) -> Tensor:
         """The sum over all pairs of softplus(s), `(B,)`: minus the log-probability of the graph without edges."""
@@ -178,6 +180,81 @@ class BernoulliEdges:
             found.append(torch.stack([tile.rows[block, row], tile.cols[block, column]]))
         edges = torch.cat(found, 1)
         return edges if self.directed else torch.cat([edges, edges.flip(0)], 1)
+
+
+class EdgeDistribution(Protocol):
+    """What an estimate of log p(A | Z) needs of a distribution over edges.
+
+    Attributes:
+        layout: Of the nodes.
+        directed: Whether pairs are ordered.
+    """
+
+    layout: Layout
+    directed: bool
+
+    def logits(self, pairs: Tensor) -> Tensor:
+        """Log-odds of `pairs` `(2, P)`: `(P,)`."""
+
+
+class EdgeEstimator(Protocol):
+    """An unbiased estimator of sums over all pairs, as in `estimates`."""
+
+    def __call__(self, edges: EdgeDistribution, edge_index: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """An estimate of log p(edge_index), `(B,)`."""
+
+    def log_normalizer(self, edges: EdgeDistribution, generator: torch.Generator | None = None) -> Tensor:
+        """An estimate of the sum of softplus over all pairs, `(B,)`."""
+
+
+def inner_product(edges: EdgeDistribution, user: str) -> BernoulliEdges:
+    """`edges`, if its scores are inner products.
+
+    Raises:
+        TypeError: They are not; `user` is what needs them.
+    """
+    if not isinstance(edges, BernoulliEdges):
+        raise TypeError(
+            f"'{user}' needs scores that are inner products (BernoulliEdges), got {type(edges).__name__}; use "
+            "SampledPairs with hops=2 for other decoders"
+        )
+    return edges
+
+
+class EstimatedEdges:
+    """A distribution over edges of which log p is not computed but estimated without bias, anew at every call.
+
+    All else, logits and samples among it, is that of `exact`. Fit for an ELBO, whose expectation it leaves alone;
+    not for anything that takes the exponential of log p, such as `bounds.importance_bound`.
+
+    Args:
+        exact: The distribution.
+        estimator: Of its sum over all pairs.
+    """
+
+    def __init__(self, exact: Any, estimator: EdgeEstimator) -> None:
+        self.exact, self.estimator = exact, estimator
+
+    def log_prob(self, edge_index: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """An unbiased estimate of the log-probability of `edge_index` `(2, E)`: `(B,)`."""
+        return self.estimator(self.exact, edge_index, generator)
+
+    def log_normalizer(self, generator: torch.Generator | None = None) -> Tensor:
+        """An unbiased estimate of the sum over all pairs of softplus(s), `(B,)`."""
+        return self.estimator.log_normalizer(self.exact, generator)
+
+    def double(self) -> EstimatedEdges:
+        """The same edges in float64."""
+        return EstimatedEdges(self.exact.double(), self.estimator)
+
+    def shifted(self, log_odds: float) -> EstimatedEdges:
+        """The same edges with `log_odds` added to every logit."""
+        return EstimatedEdges(self.exact.shifted(log_odds), self.estimator)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "exact":  # Not there yet: a copy is being made.
+            raise AttributeError(name)
+        return getattr(self.exact, name)
 
 
 class TableOfSizes:

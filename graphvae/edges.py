@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from graphvae.distributions import BernoulliEdges
+from graphvae.distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
 from graphvae.graphs import Layout
 
 
@@ -126,6 +126,44 @@ class Bilinear(nn.Module):
         """The distribution over directed edges given `(N, D)` latents."""
         h = _decoded(self.network, z, layout)
         return BernoulliEdges(h @ self.weight, h, self.bias, layout, directed=True)
+
+
+class Estimated(nn.Module):
+    """An edge factor of which log p(A | Z) is estimated from some pairs instead of summed over all of them.
+
+    For decoders that are no inner product, and graphs too large for the exact sum:
+    `Estimated(InnerProduct(density), SampledPairs(50_000))`. Unbiased, value and gradient. The exact sum remains at
+    `.factor`, which has the parameters.
+
+    Args:
+        factor: Any edge factor.
+        estimator: As in `estimates`.
+    """
+
+    estimated: bool = True
+
+    def __init__(self, factor: nn.Module, estimator: EdgeEstimator) -> None:
+        super().__init__()
+        if not hasattr(factor, "directed"):
+            raise TypeError(f"'factor' must be an edge factor with the attribute 'directed', got {_kind(factor)}")
+        if not hasattr(estimator, "log_normalizer"):
+            raise TypeError(f"'estimator' must be one of graphvae.estimates, got {_kind(estimator)}")
+        if getattr(factor, "estimated", False):
+            raise ValueError(f"'factor' must be exact, {_kind(factor)} is estimated already")
+        self.factor, self.estimator = factor, estimator
+
+    @property
+    def directed(self) -> bool:
+        """Whether pairs are ordered."""
+        return bool(self.factor.directed)
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> EstimatedEdges:
+        """The distribution over edges given latents `z`."""
+        return EstimatedEdges(self.factor(z, layout), self.estimator)
+
+
+def _kind(given: object) -> str:
+    return type(given).__name__
 
 
 def _decoded(network: nn.Module | None, z: Tensor, layout: Layout | None) -> Tensor:

@@ -54,7 +54,7 @@ class LinkBatches:
         self.x, self.directed = whole.x, directed
         self.batch_size, self.negatives = batch_size, negatives
         self.sampler = NeighborSampler(whole, fanouts, directed)
-        self.non_edges = NonEdges(edge_index, num_nodes, directed)
+        self.non_edges = NonEdges(edge_index, whole.layout, directed)
         targets = _once(edge_index, directed)
         self.targets = targets.int() if num_nodes < 2**31 else targets
         if batch_size >= targets.size(1):
@@ -90,7 +90,7 @@ class LinkBatches:
         layout = Layout.single(around.n_id.numel())
         batch = batch_of(self.x.index_select(0, around.n_id), around.edge_index, layout, self.directed)
         batch.targets, batch.non_edges = around.seeds.view(2, -1).split([targets.size(1), non_edges.size(1)], 1)
-        batch.total_edges, batch.total_non_edges = self.targets.size(1), len(self.non_edges)
+        batch.total_edges, batch.total_non_edges = self.targets.size(1), self.non_edges.count
         batch.n_id = around.n_id
         return batch
 

@@ -43,7 +43,9 @@ def softplus_sum(left: Tensor, right: Tensor, bias: Tensor, layout: Layout, dire
     Returns:
         `(B,)`, 0 for a graph of one node.
     """
-    left, right, bias = at_least_single(left), at_least_single(right), at_least_single(bias)
+    left, right = at_least_single(left), at_least_single(right)
+    kind = torch.promote_types(left.dtype, right.dtype)
+    left, right, bias = left.to(kind), right.to(kind), bias.to(kind)
     if not torch.is_grad_enabled():
         left, right, bias = left.detach(), right.detach(), bias.detach()
     with torch.autocast(left.device.type, enabled=False):

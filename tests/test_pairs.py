@@ -144,6 +144,14 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert h.grad.dtype == dtype
 
 
+def test_types_are_promoted():
+    h, layout = torch.randn(600, 4), Layout.single(600)
+    double = softplus_sum(h.double(), h.double(), torch.tensor(-2.0, dtype=torch.float64), layout)
+    mixed = softplus_sum(h, h.double(), torch.tensor(-2.0), layout)
+    assert mixed.dtype == torch.float64
+    torch.testing.assert_close(mixed, double, rtol=1e-12, atol=0)
+
+
 def test_autocast_does_not_coarsen_the_sum():
     h = torch.randn(40, 8)
     exact = softplus_sum(h, h, torch.tensor(0.0), Layout.single(40))
