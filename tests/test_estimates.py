@@ -398,7 +398,7 @@ def test_clusters_find_the_few_pairs_that_matter():
         torch.cat([SampledPairs(1000, proposal=proposal)(edges, edge_index) for _ in range(60)]).std()
         for proposal in (Uniform(), Clustered(30))
     )
-    assert clustered < 0.25 * uniform
+    assert clustered < 0.4 * uniform
 
 
 def test_agreement_tells_noise_from_gradients():
