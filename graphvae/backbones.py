@@ -28,15 +28,18 @@ from graphvae.sparse import linear, propagate
 def takes(module: nn.Module, name: str) -> bool:
     """Whether the module's `forward` has an argument of this name; one that takes any arguments takes edges."""
     forward = module.forward
-    return name in _arguments(getattr(forward, "__func__", forward))
+    # To look at a signature takes as long as a small layer; torch.compile, which does it once, warns of caches.
+    look_at = _arguments if torch.compiler.is_compiling() else _remembered_arguments
+    return name in look_at(getattr(forward, "__func__", forward))
 
 
-@lru_cache(maxsize=1024)
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
-    # Remembered: to look at a signature takes as long as a small layer.
     parameters = inspect.signature(forward).parameters
     anything = any(parameter.kind == parameter.VAR_POSITIONAL for parameter in parameters.values())
     return frozenset(parameters) | ({"edge_index"} if anything else frozenset())
+
+
+_remembered_arguments = lru_cache(maxsize=1024)(_arguments)
 
 
 def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:

@@ -7,6 +7,7 @@ from graphvae import GraphVAE, as_batch
 from graphvae.backbones import Nodewise
 from graphvae.edges import Bilinear, InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
+from graphvae.graphs import Layout
 from graphvae.masking import LinkBatches
 from graphvae.nonedges import NonEdges
 from graphvae.objectives import kipf_welling, masked_edges, reconstruction
@@ -122,8 +123,8 @@ def test_masked_edges_is_unbiased_for_edges_each_predicted_without_itself():
     graph = random_graph(9, 0.4, seed=3)
     model = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
     once = graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]]
-    non_edges = NonEdges(graph.edge_index, 9)
-    absent = non_edges[torch.arange(len(non_edges))]
+    non_edges = NonEdges(graph.edge_index, Layout.single(9))
+    absent = non_edges.at(torch.arange(non_edges.count))
     expected = 0.0
     for removed in once.T:
         kept = graph.edge_index[:, ~(graph.edge_index.sort(0).values == removed[:, None]).all(0)]
