@@ -140,7 +140,11 @@ class BernoulliEdges:
     def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
         """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
         values = at_least_single(values)
-        total = values.new_zeros(self.layout.num_graphs).index_add(0, self.layout.batch[edge_index[0]], values)
+        if self.layout.num_graphs == 1:
+            total = values.sum(0, keepdim=True)
+        else:
+            graphs = self.layout.batch.index_select(0, edge_index[0])
+            total = values.new_zeros(self.layout.num_graphs).index_add(0, graphs, values)
         return total if self.directed else total / 2
 
     def log_prob(self, edge_index: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
 
-from graphvae.sparse import permuted_rows
+from graphvae.sparse import inherit, permuted_rows
 from graphvae.validation import check_collation, check_features, check_graph
 
 _BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatures and makes a class, 80 µs.
@@ -266,9 +266,11 @@ class Selector:
         counts.cumsum(1, out=ptr[:, 1:])
         moves = self._first[:, chosen] - ptr[:, :-1]
         rows, columns = (moves[k].repeat(counts[k]) + np.arange(ptr[k, -1]) for k in (0, 1))
-        x = None if graphs.x is None else graphs.x.index_select(0, _on(device, rows))
+        nodes = _on(device, rows)
+        x = None if graphs.x is None else graphs.x.index_select(0, nodes)
         edge_index = graphs.edge_index.index_select(1, _on(device, columns))
         edge_index -= _on(device, moves[0].repeat(counts[1]))
+        inherit(edge_index, graphs.edge_index, graphs.layout.num_rows, nodes)
         layout = Layout(_on(device, ptr[0]), rows.size)
         layout.host_sizes = counts[0].tolist()
         layout.batch = _on(device, np.arange(chosen.size).repeat(counts[0]))

@@ -52,6 +52,7 @@ def _state(tensor: Tensor | None) -> tuple[Any, ...] | None:
 
 
 _operators, _transposes = _Memo(), _Memo()
+_origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 class _Product(torch.autograd.Function):
@@ -144,9 +145,13 @@ def _compressed(rows: Tensor, columns: Tensor, values: Tensor, shape: torch.Size
     fits = max(*shape, rows.numel()) <= torch.iinfo(torch.int32).max
     kind = torch.int32 if fits else torch.int64
     ends = torch.nn.functional.pad(torch.bincount(rows, minlength=shape[0]).cumsum(0), (1, 0))
+    return _csr(ends.to(kind), columns.to(kind), values, shape)
+
+
+def _csr(ends: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(ends.to(kind), columns.to(kind), values, tuple(shape), check_invariants=False)
+        return torch.sparse_csr_tensor(ends, columns, values, tuple(shape), check_invariants=False)
 
 
 @torch.compiler.disable
@@ -170,9 +175,49 @@ def normalized_adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype 
         ValueError: It is not `(2, E)`, or holds a node outside of 0 to N - 1.
     """
     dtype = dtype or torch.get_default_dtype()
-    operator = _operators(edge_index, (num_nodes, dtype), lambda: _normalized(edge_index, num_nodes, dtype))
+    operator = _operators(edge_index, (num_nodes, dtype), lambda: _made(edge_index, num_nodes, dtype))
     assert operator is not None
     return operator
+
+
+def inherit(part: Tensor, whole: Tensor, num_nodes: int, nodes: Tensor) -> None:
+    """Says that a graph consists of components of another, so that its operator need not be made but can be cut out.
+
+    Args:
+        part: `(2, e)` `edge_index` of the graph.
+        whole: `(2, E)` that of the other graph, unchanged from now on.
+        num_nodes: Of the other graph.
+        nodes: `(n,)` the node of the other graph that each node is; consecutive in each component.
+    """
+    if not part.is_inference():  # It does not count its changes.
+        _origins[part] = (_state(part), whole, num_nodes, nodes)
+
+
+def _made(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
+    origin = None if edge_index.is_inference() else _origins.get(edge_index)
+    if origin is None or origin[0] != _state(edge_index):
+        return _normalized(edge_index, num_nodes, dtype)
+    _, whole, size, nodes = origin
+    source = normalized_adjacency(whole, size, dtype)
+    operator = _cut_out(source, nodes)
+    if transposed(source) is source:
+        _transposes(operator, "transpose", lambda: None)
+    return operator
+
+
+def _cut_out(matrix: Tensor, nodes: Tensor) -> Tensor:
+    """The rows and columns `nodes` of a CSR matrix in which they are joined to no others."""
+    ends, device = matrix.crow_indices(), matrix.device
+    starts = ends.index_select(0, nodes)
+    lengths = ends.index_select(0, nodes + 1) - starts
+    compressed = torch.nn.functional.pad(lengths.cumsum(0, dtype=ends.dtype), (1, 0))
+    number, size = int(compressed[-1]), nodes.numel()
+    places = torch.arange(size, device=device, dtype=ends.dtype)
+    moves = torch.stack([starts - compressed[:-1], nodes.to(ends.dtype) - places])
+    moves = moves.repeat_interleave(lengths, 1, output_size=number)
+    entries = moves[0] + torch.arange(number, device=device, dtype=ends.dtype)
+    columns = matrix.col_indices().index_select(0, entries).sub_(moves[1])
+    return _csr(compressed, columns, matrix.values().index_select(0, entries), (size, size))
 
 
 def _normalized(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:

@@ -139,4 +139,4 @@ def order_penalty(size: int, directed: bool, device: torch.device) -> Tensor:
     """`(size, size)`: 0 at the pairs i != j if `directed`, at i < j if not, minus infinity elsewhere."""
     if directed:
         return torch.zeros(size, size, device=device).fill_diagonal_(-torch.inf)
-    return torch.full((size, size), -torch.inf, device=device).tril()
+    return torch.full((size, size), -torch.inf, device=device).tril_()

@@ -104,8 +104,10 @@ def fit(
     """
     _check_positive(epochs=epochs, batch_size=batch_size)
     shuffle = torch.Generator()
-    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
-    accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
+    if accelerator is None:
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    else:
+        accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     reading = read(model, graphs, batch_size, shuffle, accelerator)
     try_out(model, reading.few)
     optimizer = optimizer or Adam(model.parameters(), lr=0.01, fused=True)

@@ -18,7 +18,7 @@ from graphvae.bounds import elbo
 from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.features import BernoulliFeatures, CategoricalFeatures, GaussianFeatures
-from graphvae.graphs import as_batch, edgeless, permute
+from graphvae.graphs import Selector, as_batch, edgeless, permute
 from graphvae.model import GraphVAE
 from graphvae.priors import StandardNormal
 from graphvae.resuming import digest
@@ -438,3 +438,25 @@ def test_log_likelihood_of_sparse_features_is_that_of_dense_ones():
     model = GraphVAE(StandardNormal(2), NormalEncoder(BACKBONES["convolutions"](7), 8, 2), None, features)
     z = torch.randn(12, 2)
     torch.testing.assert_close(model.log_likelihood(graph, z), model.log_likelihood(sparsely(graph), z))
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_the_operator_of_a_mini_batch_is_cut_out_of_that_of_the_whole(directed):
+    graphs = [random_graph(n, 0.4, seed=n, directed=directed) for n in (5, 1, 8, 3, 6)]
+    selector = Selector(as_batch(graphs, directed))
+    for ids in ([3, 0], [2, 2, 1], [4]):
+        part = selector(ids)
+        found, size = normalized_adjacency(part.edge_index, part.num_nodes), part.num_nodes
+        made = normalized_adjacency(part.edge_index.clone(), size)
+        assert torch.equal(found.to_dense(), made.to_dense())
+        assert torch.equal(found.col_indices(), made.col_indices())
+        assert torch.equal(transposed(found).to_dense(), found.to_dense().T)
+        if not directed:
+            assert transposed(found) is found
+
+
+def test_a_mini_batch_that_was_changed_has_an_operator_of_its_own():
+    part = Selector(as_batch([random_graph(5, 0.6, seed=1), random_graph(6, 0.6, seed=2)]))([1, 0])
+    part.edge_index[:, :2] = torch.tensor([[0, 3], [3, 0]])
+    made = normalized_adjacency(part.edge_index.clone(), part.num_nodes)
+    assert torch.equal(normalized_adjacency(part.edge_index, part.num_nodes).to_dense(), made.to_dense())

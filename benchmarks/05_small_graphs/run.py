@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils.data import BatchSampler, RandomSampler
@@ -22,7 +21,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
 from graphvae import GraphVAE, elbo, fit
-from graphvae.backbones import Nodewise, Stack
+from graphvae.backbones import GraphConvolution, Nodewise, Stack
 from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.features import CategoricalFeatures
@@ -54,7 +53,7 @@ def random_graphs(count: int, smallest: int, largest: int, seed: int) -> list[Da
 def our_model(graphs: list[Data]) -> GraphVAE:
     """Two GCN layers, normal latents, an inner-product decoder, and a network that tells the type of each node."""
     torch.manual_seed(0)
-    backbone = Stack(GCNConv(TYPES, HIDDEN), nn.ReLU(), GCNConv(HIDDEN, HIDDEN), nn.ReLU())
+    backbone = Stack(GraphConvolution(TYPES, HIDDEN), nn.ReLU(), GraphConvolution(HIDDEN, HIDDEN), nn.ReLU())
     types = Nodewise(nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU()))
     return GraphVAE(
         prior=StandardNormal(LATENT),
@@ -74,7 +73,9 @@ class PyGModel(nn.Module):
     def __init__(self, ours: GraphVAE) -> None:
         super().__init__()
         ours = copy.deepcopy(ours)
-        self.conv1, self.conv2 = ours.encoder.backbone.layers[0], ours.encoder.backbone.layers[2]
+        self.conv1, self.conv2 = GCNConv(TYPES, HIDDEN), GCNConv(HIDDEN, HIDDEN)
+        for theirs, layer in ((self.conv1, 0), (self.conv2, 2)):
+            theirs.load_state_dict(ours.encoder.backbone.layers[layer].state_dict())
         self.loc, self.log_scale = ours.encoder.loc, ours.encoder.log_scale
         self.types = nn.Sequential(*ours.features.backbone.network, ours.features.logits)
         self.edge_scale, self.edge_bias = ours.edges.log_scale, ours.edges.bias
@@ -137,9 +138,7 @@ def variants(graphs: list[Data], batch_size: int) -> dict[str, Callable[[], obje
     sampler = BatchSampler(RandomSampler(graphs), batch_size, drop_last=False)
 
     def ours_for(epochs: int) -> Callable[[], object]:
-        accelerator = Accelerator(cpu=True)
-        settings = {"batch_size": batch_size, "progress": False, "accelerator": accelerator}
-        return lambda: fit(ours, graphs, epochs=epochs, **settings)
+        return lambda: fit(ours, graphs, epochs=epochs, batch_size=batch_size, progress=False)
 
     return {
         "PyG DataLoader, dense decoder": lambda: train_pyg(theirs, loader, EPOCHS),

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch_geometric.data import Data
@@ -117,8 +116,7 @@ def trained(graph: Data) -> Callable[[], None]:
     backbone = Stack(GraphConvolution(graph.num_features, HIDDEN), nn.ReLU(), Propagation())
     edges = InnerProduct(density=0.5).requires_grad_(False)
     model = GraphVAE(StandardNormal(LATENT), NormalEncoder(backbone, HIDDEN, LATENT), edges)
-    accelerator = Accelerator(cpu=True)
-    return lambda: fit(model, graph, kipf_welling, epochs=EPOCHS, progress=False, accelerator=accelerator) and None
+    return lambda: fit(model, graph, kipf_welling, epochs=EPOCHS, progress=False) and None
 
 
 def measure(name: str, root: str | None) -> list[dict[str, Any]]:
