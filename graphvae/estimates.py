@@ -55,7 +55,7 @@ class SampledPairs(nn.Module):
     r"""Computes the pairs of a near set S and estimates the sum over the others from M draws.
 
     With S the edges and uniform draws it is
-    \(\sum_E \log\sigma(s) + \frac{|\bar E|}{M} \sum_{k=1}^M \log\sigma(-s_k)\). In general, for
+    \(\sum_E \log\sigma(s) + \frac{\lvert\bar E\rvert}{M} \sum_{k=1}^M \log\sigma(-s_k)\). In general, for
     g = softplus - c with a control c (or 0) and pairs drawn with probability Q,
 
     \[\sum_{E} s - \sum_{S} \mathrm{softplus}(s) - \Big(\sum_{all} c - \sum_{S} c\Big)
@@ -64,7 +64,7 @@ class SampledPairs(nn.Module):
     Its expectation is log p(A | Z), and that of its gradient the gradient: Q and the coefficients of c depend on
     independent draws and on detached scores only. The variance is at most
     \(\frac{1}{M}\big(\sum_{\bar S} g^2 / Q - (\sum_{\bar S} g)^2\big)\), that of independent draws, for uniform ones
-    \(\frac{|\bar S|^2}{M} \mathrm{Var}_{\bar S}(g)\); draws are spread evenly over the nodes, which only lowers it.
+    \(\frac{\lvert\bar S\rvert^2}{M} \mathrm{Var}_{\bar S}(g)\); draws are spread evenly over the nodes, which only lowers it.
     With several graphs the draws are shared out by their numbers of pairs, and weights are the same for all.
 
     The near set of an `edge_index` is remembered while that tensor lives.
