@@ -64,7 +64,8 @@ class SampledPairs(nn.Module):
     Its expectation is log p(A | Z), and that of its gradient the gradient: Q and the coefficients of c depend on
     independent draws and on detached scores only. The variance is at most
     \(\frac{1}{M}\big(\sum_{\bar S} g^2 / Q - (\sum_{\bar S} g)^2\big)\), that of independent draws, for uniform ones
-    \(\frac{\lvert\bar S\rvert^2}{M} \mathrm{Var}_{\bar S}(g)\); draws are spread evenly over the nodes, which only lowers it.
+    \(\frac{\lvert\bar S\rvert^2}{M} \mathrm{Var}_{\bar S}(g)\); draws are spread evenly over the nodes, which only
+    lowers it.
     With several graphs the draws are shared out by their numbers of pairs, and weights are the same for all.
 
     The near set of an `edge_index` is remembered while that tensor lives.

@@ -15,7 +15,7 @@ _COLUMN_BLOCKS = 16
 
 def add_graph(
     value: Tensor,
-    slopes: tuple[Tensor, Tensor, Tensor] | None,
+    slopes: tuple[Tensor, Tensor, Tensor | None] | None,
     left: Tensor,
     right: Tensor,
     bias: Tensor,
@@ -27,7 +27,8 @@ def add_graph(
 
     Args:
         value: `()` float64.
-        slopes: Gradients of left `(n, D)`, of right `(D, n)` and of the bias `()` float64; None without gradient.
+        slopes: Gradients of left `(n, D)`, of right `(D, n)` and of the bias `()` float64 or
+            None; None without gradient.
         left: `(n, D)`.
         right: `(n, D)`.
         bias: `()`.
@@ -46,7 +47,7 @@ def add_graph(
         D=left.size(1), WIDTH=width, BLOCK=block, STEPS=_COLUMN_BLOCKS, DIRECTED=directed, GRADIENT=slopes is not None,
     )  # fmt: skip
     value += parts[0].sum()
-    if slopes is not None:
+    if slopes is not None and slopes[2] is not None:
         slopes[2].add_(parts[1].sum())
 
 

@@ -62,7 +62,8 @@ def _weighted_edges(edges: BernoulliEdges, edge_index: Tensor) -> Tensor:
 def masked_edges(model: GraphVAE, graphs: Batch) -> Tensor:
     r"""Each edge predicted from the graph without it, non-edges too, at their true numbers. Not a bound. `(1,)`.
 
-    \(\frac{\lvert E\rvert}{m} \sum_{targets} \log\sigma(s_{ij}) + \frac{\lvert\bar E\rvert}{M} \sum_{drawn} \log\sigma(-s_{ij})\), scores s
+    \(\frac{\lvert E\rvert}{m} \sum_{targets} \log\sigma(s_{ij})
+    + \frac{\lvert\bar E\rvert}{M} \sum_{drawn} \log\sigma(-s_{ij})\), scores s
     from one draw of Z given the message graph. Unbiased, over draws of batches, for the sum over all edges and all
     non-edges of the expected log-probability of each, where Z is encoded from the (sampled) graph without m edges
     drawn uniformly, an edge itself always among them. That is a sum of predictions of one pair each, as in a

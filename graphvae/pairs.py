@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import repeat
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,7 +73,8 @@ class _SoftplusSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool) -> Tensor:
         value = _accumulator(left, layout.num_graphs)
-        slopes = _Slopes.zeros(left, right, value) if any(ctx.needs_input_grad[:3]) else None
+        wanted = ctx.needs_input_grad
+        slopes = _Slopes.zeros(left, right, value if wanted[2] else None) if any(wanted[:3]) else None
         _add_large(value, slopes, left, right, bias, layout, directed)
         _add_stacks(value, slopes, left, right, bias, layout, directed)
         ctx.layout = layout
@@ -83,25 +84,30 @@ class _SoftplusSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
         left, right, bias = ctx.saved_tensors
         per_row = grad if ctx.layout.num_graphs == 1 else grad.index_select(0, ctx.layout.batch)
-        grad_bias = (grad.to(bias.dtype) * bias).sum().to(grad.dtype)
+        grad_bias = None if bias is None else (grad.to(bias.dtype) * bias).sum().to(grad.dtype)
         return left * per_row[:, None], (right * per_row).t(), grad_bias, None, None
 
 
 @dataclass(frozen=True)
 class _Slopes:
-    """The gradient, to which the tiles add: left `(N, D)`, right `(D, N)`, bias `(B,)`."""
+    """The gradient, to which the tiles add: left `(N, D)`, right `(D, N)`, bias `(B,)` if it is wanted."""
 
     left: Tensor
     right: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     @classmethod
-    def zeros(cls, left: Tensor, right: Tensor, value: Tensor) -> _Slopes:
+    def zeros(cls, left: Tensor, right: Tensor, bias: Tensor | None) -> _Slopes:
         # (D, N): the product that fills it takes half the time of its transpose.
-        return cls(torch.zeros_like(left), right.new_zeros(right.t().shape), torch.zeros_like(value))
+        rows, columns = torch.zeros_like(left), right.new_zeros(right.t().shape)
+        return cls(rows, columns, None if bias is None else torch.zeros_like(bias))
+
+    def of(self, graph: int, nodes: slice) -> _Slopes:
+        """The parts of one graph."""
+        return _Slopes(self.left[nodes], self.right[:, nodes], None if self.bias is None else self.bias[graph])
 
 
 def _add_large(
@@ -115,7 +121,7 @@ def _add_large(
     bounds = layout.ptr.tolist()
     for graph in graphs:
         mine = slice(bounds[graph], bounds[graph + 1])
-        own = None if slopes is None else _Slopes(slopes.left[mine], slopes.right[:, mine], slopes.bias[graph])
+        own = None if slopes is None else slopes.of(graph, mine)
         if fused is not None:
             gradients = None if own is None else (own.left, own.right, own.bias)
             fused.add_graph(value[graph], gradients, left[mine], right[mine], bias, directed)
@@ -132,6 +138,51 @@ def _fused(like: Tensor) -> ModuleType | None:
     return fused_pairs if like.size(1) <= fused_pairs.WIDEST else None
 
 
+class _Rows(NamedTuple):
+    """A block of left rows: `(m, D + 1)` in units of log 2 with the bias; `(D, m)`; their slopes `(m, D)`."""
+
+    with_bias: Tensor
+    transposed: Tensor
+    slope: Tensor | None
+
+
+class _Columns(NamedTuple):
+    """A block of right rows: `(D + 1, k)` with a one; `(k, D)`; their slopes `(D, k)`."""
+
+    with_one: Tensor
+    rows: Tensor
+    slope: Tensor | None
+
+
+class _Blocks:
+    """The two sides of the pairs of one graph, in blocks of a width and of half of it; cut once, calls are dear."""
+
+    def __init__(self, left: Tensor, right: Tensor, bias: Tensor, slopes: _Slopes | None, width: int) -> None:
+        with_bias = torch.cat([left * LOG2_E, (bias * LOG2_E).expand(len(left), 1)], 1)
+        with_one = torch.cat([right, right.new_ones(len(right), 1)], 1)
+        slope_of = (None, None) if slopes is None else (slopes.left, slopes.right)
+        self.rows, self.columns = [], []
+        for size in (width, width // 2):
+            rows = (with_bias.split(size), left.t().split(size, 1), _split(slope_of[0], size, 0))
+            columns = (with_one.t().split(size, 1), right.split(size), _split(slope_of[1], size, 1))
+            self.rows.append([_Rows(*parts) for parts in zip(*rows, strict=False)])
+            self.columns.append([_Columns(*parts) for parts in zip(*columns, strict=False)])
+
+    def of_row(self, row: int, directed: bool) -> list[tuple[_Rows, _Columns, bool]]:
+        """The blocks of pairs of a block of rows, and whether each is on the diagonal; of that, the upper triangle."""
+        rows, columns = self.rows[0][row], self.columns[0]
+        if directed:
+            return [(rows, other, column == row) for column, other in enumerate(columns)]
+        halves = slice(2 * row, 2 * row + 2)
+        upper = enumerate(self.rows[1][halves])
+        triangle = [(own, other, k == 0) for i, own in upper for k, other in enumerate(self.columns[1][halves][i:])]
+        return triangle + [(rows, other, False) for other in columns[row + 1 :]]
+
+
+def _split(slope: Tensor | None, size: int, dim: int) -> Iterable[Tensor | None]:
+    return repeat(None) if slope is None else slope.split(size, dim)
+
+
 def _add_blocks(
     tile: SoftplusTile,
     value: Tensor,
@@ -141,38 +192,27 @@ def _add_blocks(
     bias: Tensor,
     directed: bool,
 ) -> None:
-    """The pairs of one graph, block by block; what a block needs is looked up before, calls being half of its cost."""
+    """The pairs of one graph, block by block."""
     width = _block_width(left)
-    bias = bias * LOG2_E
-    diagonal = order_penalty(min(width, len(left)), directed, left.device)
-    left_slopes, right_slopes = (None, None) if slopes is None else (slopes.left, slopes.right)
-    lefts = zip(left.split(width), _split(left_slopes, width, 0), strict=False)
-    ones = torch.cat([right, right.new_ones(len(right), 1)], 1)
-    columns = zip(ones.split(width), right.split(width), _split(right_slopes, width, 1), strict=False)
-    rights = [(with_one.t(), other, other_slope) for with_one, other, other_slope in columns]
-    for row, (own, own_slope) in enumerate(lefts):
-        scaled, transposed = torch.cat([own * LOG2_E, bias.expand(len(own), 1)], 1), own.t()
+    blocks = _Blocks(left, right, bias, slopes, width)
+    diagonal = order_penalty(width, directed, left.device)
+    for row in range(len(blocks.rows[0])):
         values, totals = [], []
-        for column in range(0 if directed else row, len(rights)):
-            with_one, other, other_slope = rights[column]
-            shape = len(own), len(other)
-            scores = tile.scores(*shape)
-            torch.mm(scaled, with_one, out=scores)
-            if row == column:
-                scores.add_(diagonal[: len(own), : len(own)])
+        for own, other, on_diagonal in blocks.of_row(row, directed):
+            shape = own.with_bias.size(0), other.rows.size(0)
+            scores = torch.mm(own.with_bias, other.with_one, out=tile.scores(*shape))
+            if on_diagonal:
+                scores.add_(diagonal[: shape[0], : shape[1]])
             block, slope = tile(*shape, slope=slopes is not None)
             values.append(block)
-            if slope is not None:
-                totals.append(slope.sum())
-                own_slope.addmm_(slope, other)
-                other_slope.addmm_(transposed, slope)
+            if slope is not None and own.slope is not None and other.slope is not None:
+                own.slope.addmm_(slope, other.rows)
+                other.slope.addmm_(own.transposed, slope)
+                if slopes is not None and slopes.bias is not None:
+                    totals.append(slope.sum())
         value += torch.cat(values).sum(dtype=value.dtype)
-        if slopes is not None:
+        if totals and slopes is not None and slopes.bias is not None:
             slopes.bias.add_(torch.stack(totals).sum(dtype=value.dtype))
-
-
-def _split(slopes: Tensor | None, width: int, dim: int) -> Iterable[Any]:
-    return repeat(None) if slopes is None else slopes.split(width, dim)
 
 
 def _add_stacks(
@@ -192,7 +232,8 @@ def _add_stacks(
         block, slope = tile(*shape, slope=slopes is not None)
         value.index_add_(0, stack.graphs, block.to(value.dtype))
         if slopes is not None and slope is not None:
-            slopes.bias.index_add_(0, stack.graphs, slope.flatten(1).sum(1).to(value.dtype))
+            if slopes.bias is not None:
+                slopes.bias.index_add_(0, stack.graphs, slope.flatten(1).sum(1).to(value.dtype))
             rows = (slope @ other).flatten(0, 1)
             slopes.left.index_copy_(0, stack.nodes, rows.index_select(0, stack.slots))
             columns = (own.mT @ slope).transpose(0, 1).flatten(1)

@@ -46,33 +46,41 @@ class SoftplusTile:
             they hold until the next tile.
         """
         view = self._view(shape)
-        halvings = self._halvings(view)
-        if halvings is None:
+        growth = self._growth(view.scores)
+        if growth is None:
             return self._robust(view, slope)
-        e, one_plus_e = view.scores.exp2_(), torch.add(view.scores, self._one, out=view.slopes)
-        if halvings:
+        e, one_plus_e, product = view.scores.exp2_(), torch.add(view.scores, self._one, out=view.slopes), view.flat
+        if halved := view.first is not None and 2 * growth < self._room:
             u, v, one_plus_u, product = view.first
             torch.addcmul(u, v, one_plus_u, out=product)
         if slope:
             torch.div(e, one_plus_e, out=view.slopes)
-        for u, v, scratch in view.later[: max(0, halvings - 1)]:
-            u.addcmul_(v, torch.add(u, self._one, out=scratch))
-        return torch.log1p(view.products[halvings]).sum(1), view.slopes if slope else None
+        if halved:
+            product = self._halved(view, product, 2 * growth)
+        return torch.log1p(product).sum(1), view.slopes if slope else None
 
-    def _halvings(self, view: _Views) -> int | None:
-        """How often the tile can be laid on itself before the product overflows; None if e itself does."""
-        if view.scores.device.type != "cpu":
-            return None  # To ask for the largest score would make the device wait in every tile.
-        largest = view.scores.amax().item()
-        if not largest < self._room:
-            return None
-        growth = max(largest, 0.0) + math.log2(1 + 2 ** -abs(largest))
-        return min(len(view.products) - 1, max(0, int(math.log2(self._room / growth))) if growth else _HALVINGS)
+    def _growth(self, scores: Tensor) -> float | None:
+        """The largest log2(1 + e) of the tile; None if e itself overflows, or is not to be asked for."""
+        if scores.device.type != "cpu":
+            return None  # The device would wait in every tile.
+        largest = scores.amax().item()
+        return max(largest, 0.0) + math.log2(1 + 2 ** -abs(largest)) if largest < self._room else None
+
+    def _halved(self, view: _Views, product: Tensor, growth: float) -> Tensor:
+        """Lays the products on each other until one more time could overflow, or for the last time."""
+        for u, v, scratch in view.later:
+            if 2 * growth >= self._room:
+                # That was for the largest score everywhere; the products that there are mostly are far smaller.
+                growth = math.log2(1 + product.amax().item())
+                if 2 * growth >= self._room:
+                    break
+            product, growth = u.addcmul_(v, torch.add(u, self._one, out=scratch)), 2 * growth
+        return product
 
     @staticmethod
     def _robust(view: _Views, slope: bool) -> tuple[Tensor, Tensor | None]:
         scores = view.scores.div_(LOG2_E)
-        value = softplus(scores).view(len(view.products[0]), -1).sum(1)
+        value = softplus(scores).view(len(view.flat), -1).sum(1)
         return value, torch.sigmoid(scores, out=view.slopes) if slope else None
 
     def _view(self, shape: tuple[int, ...]) -> _Views:
@@ -87,18 +95,18 @@ class _Views:
     def __init__(self, buffers: tuple[Tensor, Tensor, Tensor], shape: tuple[int, ...]) -> None:
         blocks, number = shape[0] if len(shape) == 3 else 1, math.prod(shape)
         self.scores, self.slopes = buffers[0][:number].view(shape), buffers[1][:number].view(shape)
-        e, one_plus_e = self.scores.view(blocks, -1), self.slopes.view(blocks, -1)
-        self.products = [e]
+        self.flat, one_plus_e = self.scores.view(blocks, -1), self.slopes.view(blocks, -1)
+        self.first: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self.later: list[tuple[Tensor, Tensor, Tensor]] = []
-        while len(self.products) <= _HALVINGS and self.products[-1].size(1) % 2 == 0:
-            u, v = self.products[-1].chunk(2, 1)
-            if len(self.products) == 1:
-                product = buffers[2][: number // 2].view(blocks, -1)
-                self.first = u, v, one_plus_e.chunk(2, 1)[0], product
-                self.products.append(product)
-            else:  # The scores are used up by then: they are the scratch.
-                self.later.append((u, v, buffers[0][: u.numel()].view(u.shape)))
-                self.products.append(u)
+        if self.flat.size(1) % 2:
+            return
+        product = buffers[2][: number // 2].view(blocks, -1)
+        top, bottom = self.flat.chunk(2, 1)
+        self.first = top, bottom, one_plus_e.chunk(2, 1)[0], product
+        while len(self.later) < _HALVINGS - 1 and product.size(1) % 2 == 0:
+            product, other = product.chunk(2, 1)
+            # The scores are used up by then: they are the scratch.
+            self.later.append((product, other, buffers[0][: product.numel()].view(product.shape)))
 
 
 def softplus(scores: Tensor) -> Tensor:

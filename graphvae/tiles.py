@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -135,8 +136,10 @@ def _stack(
     return Stack(width, graphs_, nodes_, slots_, penalties)
 
 
+@lru_cache(maxsize=16)
 def order_penalty(size: int, directed: bool, device: torch.device) -> Tensor:
-    """`(size, size)`: 0 at the pairs i != j if `directed`, at i < j if not, minus infinity elsewhere."""
-    if directed:
-        return torch.zeros(size, size, device=device).fill_diagonal_(-torch.inf)
-    return torch.full((size, size), -torch.inf, device=device).tril_()
+    """`(size, size)` float32: 0 at i != j if `directed`, at i < j if not, minus infinity elsewhere; shared."""
+    with torch.inference_mode(False):
+        if directed:
+            return torch.zeros(size, size, device=device, dtype=torch.float32).fill_diagonal_(-torch.inf)
+        return torch.full((size, size), -torch.inf, device=device, dtype=torch.float32).tril_()

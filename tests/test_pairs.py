@@ -144,6 +144,18 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert h.grad.dtype == dtype
 
 
+@pytest.mark.parametrize("sizes", [[600], [5, 9]])
+@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, True), (False, False, True)])
+def test_gradients_that_are_not_wanted_are_left_out(sizes, wanted):
+    layout = Layout.of(sizes)
+    arguments = inputs(layout)
+    every = torch.autograd.grad(softplus_sum(*arguments, layout).sum(), arguments)
+    some = [argument.detach().requires_grad_(want) for argument, want in zip(arguments, wanted, strict=True)]
+    softplus_sum(*some, layout).sum().backward()
+    for argument, gradient, want in zip(some, every, wanted, strict=True):
+        assert argument.grad is None if not want else torch.equal(argument.grad, gradient)
+
+
 def test_types_are_promoted():
     h, layout = torch.randn(600, 4), Layout.single(600)
     double = softplus_sum(h.double(), h.double(), torch.tensor(-2.0, dtype=torch.float64), layout)
@@ -165,7 +177,7 @@ def test_the_other_devices_tiles_agree(monkeypatch):
     arguments = inputs(layout)
     fast = softplus_sum(*arguments, layout)
     gradients = torch.autograd.grad(fast.sum(), arguments)
-    monkeypatch.setattr(SoftplusTile, "_halvings", lambda self, view: None)
+    monkeypatch.setattr(SoftplusTile, "_growth", lambda self, scores: None)
     robust = softplus_sum(*arguments, layout)
     torch.testing.assert_close(fast, robust, rtol=1e-6, atol=0)
     for one, other in zip(gradients, torch.autograd.grad(robust.sum(), arguments), strict=True):
