@@ -27,10 +27,10 @@ from graphvae.sparse import linear, propagate
 
 def takes(module: nn.Module, name: str) -> bool:
     """Whether the module's `forward` has an argument of this name; one that takes any arguments takes edges."""
-    forward = module.forward
     # To look at a signature takes as long as a small layer; torch.compile, which does it once, warns of caches.
-    look_at = _arguments if torch.compiler.is_compiling() else _remembered_arguments
-    return name in look_at(getattr(forward, "__func__", forward))
+    if torch.compiler.is_compiling() or "forward" in vars(module):
+        return name in _arguments(module.forward)
+    return name in _remembered_arguments(type(module).forward)
 
 
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
@@ -59,8 +59,8 @@ def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Lay
         if x.layout == torch.strided or isinstance(error, torch.OutOfMemoryError):
             raise
         raise TypeError(
-            f"'x' is sparse, which {type(backbone).__name__} cannot take; use x.to_dense(), or a GraphConvolution or "
-            f"SparseLinear as the first layer ({' '.join(str(error).split())[:200]})"
+            f"'x' is sparse, which {type(backbone).__name__} may be unable to take; use x.to_dense(), or a "
+            f"GraphConvolution or SparseLinear as the first layer ({' '.join(str(error).split())[:200]})"
         ) from error
 
 

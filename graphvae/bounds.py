@@ -64,7 +64,7 @@ def importance_bound(model: GraphVAE, graphs: Graphs, particles: int, noise: Ten
     """
     if particles < 1:
         raise ValueError(f"'particles' must be positive, got {particles}")
-    _check_computed(model)
+    _check_computed(model, model.edges)
     graphs = model.batch(graphs)
     q = model.posterior(graphs)
     if isinstance(q, PointMass):
@@ -75,12 +75,15 @@ def importance_bound(model: GraphVAE, graphs: Graphs, particles: int, noise: Ten
     log_weights = []
     for k in range(particles):
         z = q.rsample(None if noise is None else noise[k])
+        if k == 0 and model.edges is not None:
+            _check_computed(model, model.edges(z, graphs.layout))
         log_weights.append(model.log_likelihood(graphs, z) + prior.log_prob(z) - q.log_prob(z))
     return torch.stack(log_weights).logsumexp(0) - math.log(particles)
 
 
-def _check_computed(model: GraphVAE) -> None:
-    parts = model.edges.modules() if isinstance(model.edges, nn.Module) else [model.edges]
+def _check_computed(model: GraphVAE, edges: object) -> None:
+    """Checks that neither a factor, with what it holds, nor a distribution says of itself that it is estimated."""
+    parts = edges.modules() if isinstance(edges, nn.Module) else [edges]
     if any(getattr(part, "estimated", False) for part in parts):
         raise ValueError(
             f"'model' must compute log p(A|Z), its edge factor {type(model.edges).__name__} estimates it, and noise "
@@ -92,8 +95,8 @@ def masked_elbo(model: GraphVAE, graphs: Graphs, hidden: Tensor | None = None, n
     r"""One-sample estimate of \(E_{q(Z | X, A_v)}[\log p(A_h | Z)] \le \log p(A_h | X, A_v)\), hidden given visible.
 
     The bound is on the conditional model in which q itself, the encoder on the visible graph, is the prior of Z: there
-    is no KL term. The likelihood runs, exactly, over every pair that is not visible: of these just the hidden ones are
-    joined. Labelled convention; the factors p(n), p(Z) and p(X | A, Z) take no part.
+    is no KL term. The likelihood runs over every pair that is not visible: of these just the hidden ones are joined.
+    Labelled convention; the factors p(n), p(Z) and p(X | A, Z) take no part.
 
     Args:
         model: With an edge factor.
@@ -117,8 +120,8 @@ def masked_elbo(model: GraphVAE, graphs: Graphs, hidden: Tensor | None = None, n
     if hidden is None:
         raise ValueError("'hidden' must be given, unless 'graphs' is a batch of masking.MaskedGraphs")
     edges, visible = model.edges(model.posterior(graphs).rsample(noise), graphs.layout), graphs.edge_index
-    not_visible = edges.log_normalizer() - edges.edge_sum(softplus(edges.logits(visible)), visible)
-    return edges.edge_sum(edges.logits(hidden), hidden) - not_visible
+    log_visible = edges.edge_sum(-softplus(-edges.logits(visible)), visible)
+    return edges.log_prob(torch.cat([visible, hidden], 1)) - log_visible
 
 
 def _checked(hidden: Tensor, graphs: Batch, directed: bool) -> Tensor:

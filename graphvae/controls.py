@@ -40,7 +40,7 @@ class Quadratic(nn.Module):
         """
         edges = inner_product(edges, "Quadratic")
         every = NonEdges.every(edges.layout, edges.directed)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(edges.left.device.type, enabled=False):
             scores = at_least_single(edges.logits(every.sample(self.fitted, generator))).double()
             centre, width = scores.mean(), scores.std().clamp(min=1e-6)
             powers = ((scores - centre) / width)[:, None] ** torch.arange(3, device=scores.device)
@@ -71,7 +71,15 @@ class Parabola:
 
 
 def score_moments(edges: BernoulliEdges) -> tuple[Tensor, Tensor, Tensor]:
-    """The number of pairs, and the sums over them of s and of s², each `(B,)`; float64, differentiable; O(N·D²)."""
+    """The number of pairs, and the sums over them of s and of s², each `(B,)`; float64, differentiable; O(N·D²).
+
+    The outer products of one graph are added up in the type of the factors.
+    """
+    with torch.autocast(edges.left.device.type, enabled=False):
+        return _moments(edges)
+
+
+def _moments(edges: BernoulliEdges) -> tuple[Tensor, Tensor, Tensor]:
     left, right, layout, bias = edges.left, edges.right, edges.layout, edges.bias.double()
     loops = (left * right).sum(1).double()
     dots = (_sum_rows(layout, left) * _sum_rows(layout, right)).sum(1) - layout.sum(loops)

@@ -124,7 +124,10 @@ class BernoulliEdges:
         self, left: Tensor, right: Tensor, bias: Tensor | float, layout: Layout | None = None, directed: bool = False
     ) -> None:
         self.left, self.right = at_least_single(left), at_least_single(right)
-        self.bias = at_least_single(torch.as_tensor(bias, device=left.device))
+        bias = at_least_single(torch.as_tensor(bias, device=left.device))
+        if bias.numel() != 1:
+            raise ValueError(f"'bias' must be one number, got shape {tuple(bias.shape)}")
+        self.bias = bias.reshape(())
         self.directed = directed
         self.layout = layout or Layout.single(left.size(0), left.device)
 
@@ -235,6 +238,8 @@ class EstimatedEdges:
         exact: The distribution.
         estimator: Of its sum over all pairs.
     """
+
+    estimated: bool = True
 
     def __init__(self, exact: Any, estimator: EdgeEstimator) -> None:
         self.exact, self.estimator = exact, estimator

@@ -37,7 +37,8 @@ class Estimate:
     Attributes:
         value: The estimate.
         standard_error: Of `value`, from the spread of the very draws that made it: too low where a few pairs that were
-            not drawn hold the sum, too high by what stratification gains. Infinite without a draw.
+            not drawn hold the sum, too high by what stratification gains. Infinite with fewer than
+            two draws.
         sampled: The estimated part, the sum of softplus over the pairs that are not computed one by one.
     """
 
@@ -171,4 +172,4 @@ def _standard_error(terms: Tensor, pairs: Tensor, far: NonEdges) -> Tensor:
     lacking = layout.num_pairs * (2 if far.directed else 1) > _per_graph(
         layout, torch.ones_like(far.present[0]), far.present
     )
-    return torch.where(lacking & (draws == 0), torch.inf, spread.sqrt())
+    return torch.where(lacking & (draws < 2), torch.inf, spread.sqrt())

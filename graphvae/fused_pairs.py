@@ -5,6 +5,9 @@ Needs Triton, which PyTorch's CUDA builds bring; without it `pairs` runs the til
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -38,14 +41,16 @@ def add_graph(
     block = 64 if width <= 64 else 32  # What these need of shared memory, at most 80 KiB, data-centre GPUs have.
     blocks = triton.cdiv(len(left), block)
     grid = blocks, triton.cdiv(blocks, _COLUMN_BLOCKS)
-    parts = value.new_zeros(2, *grid)
+    parts = value.new_zeros(2, blocks)
     left, right = left.contiguous(), right.contiguous()
     grad_left, grad_right = (left, right.t()) if slopes is None else slopes[:2]
     strides = (*grad_left.stride(), *grad_right.stride())
-    _sum_blocks[grid](
-        left, right, bias, parts[0], parts[1], grad_left, grad_right, len(left), *strides,
-        D=left.size(1), WIDTH=width, BLOCK=block, STEPS=_COLUMN_BLOCKS, DIRECTED=directed, GRADIENT=slopes is not None,
-    )  # fmt: skip
+    # Triton launches on the current device, whatever that of the tensors.
+    with torch.cuda.device(left.device) if left.is_cuda else nullcontext():
+        _sum_blocks[grid](
+            left, right, bias, parts[0], parts[1], grad_left, grad_right, len(left), *strides, D=left.size(1),
+            WIDTH=width, BLOCK=block, STEPS=_COLUMN_BLOCKS, DIRECTED=directed, GRADIENT=slopes is not None,
+        )  # fmt: skip
     value += parts[0].sum()
     if slopes is not None and slopes[2] is not None:
         slopes[2].add_(parts[1].sum())
@@ -59,6 +64,8 @@ def _sum_blocks(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """One block of rows against `STEPS` blocks of columns."""
     first = tl.program_id(0) * BLOCK
+    if not DIRECTED and (tl.program_id(1) + 1) * STEPS * BLOCK <= first:
+        return  # All of it lies below the diagonal.
     rows, feature = first + tl.arange(0, BLOCK), tl.arange(0, WIDTH)
     row_real = (rows < n)[:, None] & (feature < D)[None, :]
     l = tl.load(left + rows[:, None] * D + feature[None, :], mask=row_real, other=0.0)  # noqa: E741
@@ -87,8 +94,7 @@ def _sum_blocks(  # type: ignore[no-untyped-def]
                 slope_of_r = tl.dot(tl.trans(slope), l, input_precision="tf32x3")
                 place = grad_right + columns[:, None] * right_row + feature[None, :] * right_column
                 tl.atomic_add(place, slope_of_r, mask=column_real)
-    part = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-    tl.store(values + part, value)
-    tl.store(totals + part, total)
+    tl.atomic_add(values + tl.program_id(0), value)
+    tl.atomic_add(totals + tl.program_id(0), total)
     if GRADIENT:
         tl.atomic_add(grad_left + rows[:, None] * left_row + feature[None, :] * left_column, slope_of_l, mask=row_real)

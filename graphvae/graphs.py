@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
 
-from graphvae.sparse import inherit, permuted_rows
+from graphvae.sparse import at_least_single, inherit, permuted_rows
 from graphvae.validation import check_collation, check_features, check_graph
 
 _BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatures and makes a class, 80 µs.
@@ -302,11 +302,6 @@ def permute(graphs: Batch, order: Tensor) -> Batch:
     inverse[order] = nodes
     x = None if graphs.x is None else permuted_rows(graphs.x, order)
     return batch_of(x, inverse[graphs.edge_index], graphs.layout, graphs.directed)
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """Half precision as float32: sums of thousands of terms stall in it."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def density(graphs: Data | Batch | Sequence[Data]) -> float:

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 
 from graphvae.graphs import Layout, as_batch, batch_of
 from graphvae.neighbors import NeighborSampler
-from graphvae.nonedges import NonEdges
+from graphvae.nonedges import NonEdges, once
 
 
 class LinkBatches:
@@ -23,7 +23,7 @@ class LinkBatches:
     in local numbering, `total_edges` and `total_non_edges` of the whole graph, and `n_id` `(n,)`, its nodes' numbers
     there. Batches of an epoch differ in m by one at most.
 
-    Held on the CPU, beside the features: 12 bytes per column of `edge_index`, where that has 16.
+    Held on the CPU, beside the features: 12 bytes per column of `edge_index`, where that has 16 (directed: 20).
 
     Args:
         graph: One graph, checked here.
@@ -50,12 +50,16 @@ class LinkBatches:
         whole = copy.copy(as_batch(graph, directed)).cpu()  # `Batch.cpu` moves in place.
         if whole.layout.num_graphs != 1 or whole.x is None:
             raise ValueError(f"'graph' must be one graph with features 'x', got {graph}")
+        if whole.x.layout != torch.strided:
+            raise TypeError(
+                f"'graph' must have dense features to gather rows of, got {whole.x.layout}; use x.to_dense()"
+            )
         edge_index, num_nodes = whole.edge_index, whole.layout.num_rows
         self.x, self.directed = whole.x, directed
         self.batch_size, self.negatives = batch_size, negatives
         self.sampler = NeighborSampler(whole, fanouts, directed)
         self.non_edges = NonEdges(edge_index, whole.layout, directed)
-        targets = _once(edge_index, directed)
+        targets = once(edge_index, directed)
         self.targets = targets.int() if num_nodes < 2**31 else targets
         if batch_size >= targets.size(1):
             raise ValueError(
@@ -102,7 +106,8 @@ class MaskedGraphs:
     undirected one. Start an edge factor's bias at the density of what it predicts: `hidden_share * density(graphs)`.
 
     Args:
-        graphs: One graph, a PyG batch or a list, checked here; it stays on its device.
+        graphs: One graph, a PyG batch or a list, checked here. It stays on its device: put it on that of the training
+            first, or it is copied there at every step.
         hidden_share: Of the edges, in (0, 1); rounded, but at least one edge.
         directed: Edges may lack their reverse, and are hidden without it.
 
@@ -120,7 +125,7 @@ class MaskedGraphs:
             raise ValueError("'graphs' must have an edge to hide, they have none")
         # Not what the batch says: one that was checked as undirected may be used as directed.
         self.directed = directed
-        self._edges = _once(self.graphs.edge_index, directed)
+        self._edges = once(self.graphs.edge_index, directed)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -149,8 +154,3 @@ class MaskedGraphs:
 
     def _directions(self, edges: Tensor) -> Tensor:
         return edges if self.directed else torch.cat([edges, edges.flip(0)], 1)
-
-
-def _once(edge_index: Tensor, directed: bool) -> Tensor:
-    """`(2, E)`, of an undirected edge the direction upwards."""
-    return edge_index if directed else edge_index[:, edge_index[0] < edge_index[1]]

@@ -78,8 +78,8 @@ class NeighborSampler:
         Args:
             seeds: `(S,)` nodes, in any order, with or without repeats.
             generator: Of the device of the edges.
-            without: `(2, K)` edges of the graph that are not there for this sample, each once; of an undirected graph
-                neither direction is.
+            without: `(2, K)` edges of the graph that are not there for this sample; of an undirected graph neither
+                direction is.
             fanouts: Instead of the sampler's own.
 
         Raises:
@@ -120,6 +120,9 @@ class NeighborSampler:
         if without is None:
             return self._ptr.new_empty(0)
         source, target = without if self.directed else torch.cat([without, without.flip(0)], 1)
+        if without.numel() and (int(without.min()) < 0 or int(without.max()) >= self.num_nodes):
+            found = f"{without.min()} to {without.max()}"
+            raise ValueError(f"'without' must hold nodes 0 to {self.num_nodes - 1}, got {found}")
         first, end = self._ptr[target], self._ptr[target + 1]
         low, high = first, end - 1
         for _ in range(self._largest_degree.bit_length()):
@@ -128,7 +131,7 @@ class NeighborSampler:
             low, high = torch.where(above, middle + 1, low).minimum(high), torch.where(above, high, middle)
         if bool((first == end).any()) or not torch.equal(self._sources[low].long(), source):
             raise ValueError("'without' must hold edges of the graph, it holds others")
-        return low.sort().values
+        return low.unique()
 
 
 def _checked(fanouts: Sequence[int]) -> tuple[int, ...]:

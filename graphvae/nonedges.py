@@ -32,8 +32,7 @@ class NonEdges:
         self.layout, self.directed = layout, directed
         sizes = layout.sizes
         self._offsets = torch.nn.functional.pad((layout.num_pairs * (2 if directed else 1)).cumsum(0), (1, 0))
-        pairs = edge_index if directed else edge_index[:, edge_index[0] < edge_index[1]]
-        keys = self._index(pairs).sort().values
+        keys = self._index(once(edge_index, directed)).sort().values
         self._gaps = keys - torch.arange(keys.numel(), device=sizes.device)
         every = sum(size * (size - 1) for size in layout.host_sizes) // (1 if directed else 2)
         self.count = every - keys.numel()
@@ -62,8 +61,10 @@ class NonEdges:
         Raises:
             ValueError: Every pair is joined.
         """
-        if self.count == 0 and num > 0:
-            raise ValueError("'edge_index' must lack some pair, this graph is complete: there is nothing to draw")
+        if num == 0:
+            return self._gaps.new_empty(2, 0)
+        if self.count == 0:
+            raise ValueError("'edge_index' must lack some pair, the graphs are complete: there is nothing to draw")
         ranks = torch.randint(self.count, (num,), generator=generator, device=self._gaps.device)
         return self.at(ranks)
 
@@ -101,6 +102,11 @@ class NonEdges:
         high -= (_below(high) > index).long()
         high += (_below(high + 1) <= index).long()
         return torch.stack([start + index - _below(high), start + high])
+
+
+def once(edge_index: Tensor, directed: bool) -> Tensor:
+    """`(2, E)`, of an undirected edge the direction upwards."""
+    return edge_index if directed else edge_index[:, edge_index[0] < edge_index[1]]
 
 
 def _below(node: Tensor) -> Tensor:
@@ -145,7 +151,7 @@ def _walks(edge_index: Tensor, num_nodes: int, hops: int) -> Tensor:
     return pairs[:, pairs[0] != pairs[1]]
 
 
-_Key = tuple[int, bool, int, int, int]
+_Key = tuple[int, int, bool, int, int, int]
 _parted: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -153,7 +159,7 @@ def parted(edge_index: Tensor, layout: Layout, directed: bool, hops: int) -> Par
     """`Parted.by_hops`, remembered for as long as the tensor `edge_index` lives and is not written to."""
     if edge_index.is_inference() or edge_index.numel() == 0:
         return Parted.by_hops(edge_index, layout, directed, hops)
-    key: _Key = (edge_index._version, directed, hops, layout.num_rows, layout.num_graphs)
+    key: _Key = (edge_index._version, edge_index.data_ptr(), directed, hops, layout.num_rows, layout.num_graphs)
     known = _parted.get(edge_index)
     same = known is not None and known[0] == key
     if not same or (layout.num_graphs > 1 and known[1].far.layout.ptr is not layout.ptr):

@@ -59,7 +59,7 @@ def _weighted_edges(edges: BernoulliEdges, edge_index: Tensor) -> Tensor:
     return -(absent / present * positive + negative) / (2 * absent)
 
 
-def masked_edges(model: GraphVAE, graphs: Batch) -> Tensor:
+def masked_edges(model: GraphVAE, graphs: Batch, noise: Tensor | None = None) -> Tensor:
     r"""Each edge predicted from the graph without it, non-edges too, at their true numbers. Not a bound. `(1,)`.
 
     \(\frac{\lvert E\rvert}{m} \sum_{targets} \log\sigma(s_{ij})
@@ -73,13 +73,14 @@ def masked_edges(model: GraphVAE, graphs: Batch) -> Tensor:
     Args:
         model: With an edge factor.
         graphs: A batch of `masking.LinkBatches`, directed if and only if the edge factor is.
+        noise: As in `bounds.elbo`.
     """
     if model.edges is None or "targets" not in graphs:
         raise ValueError("'model' must have an edge factor and 'graphs' be a batch of masking.LinkBatches")
     if model.edges.directed != graphs.directed:
         raise ValueError(f"'graphs' must come from LinkBatches(..., directed={model.edges.directed}) for this model")
     graphs = model.batch(graphs)
-    edges = model.edges(model.posterior(graphs).rsample(), graphs.layout)
+    edges = model.edges(model.posterior(graphs).rsample(noise), graphs.layout)
     targets, non_edges = graphs.targets, graphs.non_edges
     present = softplus(-edges.logits(targets)).sum() * (graphs.total_edges / targets.size(1))
     absent = softplus(edges.logits(non_edges)).sum() * (graphs.total_non_edges / non_edges.size(1))

@@ -2,7 +2,7 @@ r"""The sum over all pairs of nodes: value and gradient in one pass over tiles, 
 
 The likelihood of an edge set under independent pairs is \(\sum_{E} s_{ij} - \sum_{pairs} \mathrm{softplus}(s_{ij})\),
 and only its second sum runs over all pairs. Scores here are \(s_{ij} = l_i^\top r_j + b\): inner products, indefinite,
-bilinear and degree-corrected ones differ in what l and r are. No tensor of more than `TILE**2` scores exists at a time.
+bilinear and degree-corrected ones differ in what l and r are. On a CPU no tensor of more than `TILE**2` scores exists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from graphvae.graphs import Layout, at_least_single
 from graphvae.softplus_tile import LOG2_E, SoftplusTile, softplus
-from graphvae.tiles import TILE, large_graphs, order_penalty, stacks, tiles
+from graphvae.tiles import TILE, large_graphs, order_penalty, padded_graphs, tiles
 
 _DEVICE_TILE = 2048
 __all__ = ["sigmoid_sum", "softplus", "softplus_sum"]
@@ -31,7 +31,7 @@ def softplus_sum(left: Tensor, right: Tensor, bias: Tensor, layout: Layout, dire
     r"""\(\sum_{i<j} \mathrm{softplus}(l_i^\top r_j + b)\) per graph, or over i != j if `directed`.
 
     Exact; differentiable once, in `left`, `right` and `bias`. Tiles are summed in float64; half precision is computed
-    in float32. Beside value and gradients, the memory is one copy of `right` and three tiles.
+    in float32. Beside value and gradients, the memory is one copy of `left` and `right` and a few tiles.
 
     Args:
         left: `(N, D)`.
@@ -130,15 +130,19 @@ def _add_large(
 
 
 def _fused(like: Tensor) -> ModuleType | None:
-    """The fused kernel, where it runs: float32 on a CUDA GPU with Triton."""
-    if like.device.type != "cuda" or like.dtype != torch.float32 or find_spec("triton") is None:
+    """The fused kernel, where it runs: float32 on an NVIDIA GPU since Ampere, with Triton, if order may vary."""
+    if like.device.type != "cuda" or like.dtype != torch.float32 or torch.are_deterministic_algorithms_enabled():
+        return None
+    if torch.version.cuda is None or torch.cuda.get_device_capability(like.device) < (8, 0):
+        return None
+    if find_spec("triton") is None:
         return None
     from graphvae import fused_pairs
 
     return fused_pairs if like.size(1) <= fused_pairs.WIDEST else None
 
 
-class _Rows(NamedTuple):
+class _RowBlock(NamedTuple):
     """A block of left rows: `(m, D + 1)` in units of log 2 with the bias; `(D, m)`; their slopes `(m, D)`."""
 
     with_bias: Tensor
@@ -146,7 +150,7 @@ class _Rows(NamedTuple):
     slope: Tensor | None
 
 
-class _Columns(NamedTuple):
+class _ColumnBlock(NamedTuple):
     """A block of right rows: `(D + 1, k)` with a one; `(k, D)`; their slopes `(D, k)`."""
 
     with_one: Tensor
@@ -165,10 +169,10 @@ class _Blocks:
         for size in (width, width // 2):
             rows = (with_bias.split(size), left.t().split(size, 1), _split(slope_of[0], size, 0))
             columns = (with_one.t().split(size, 1), right.split(size), _split(slope_of[1], size, 1))
-            self.rows.append([_Rows(*parts) for parts in zip(*rows, strict=False)])
-            self.columns.append([_Columns(*parts) for parts in zip(*columns, strict=False)])
+            self.rows.append([_RowBlock(*parts) for parts in zip(*rows, strict=False)])
+            self.columns.append([_ColumnBlock(*parts) for parts in zip(*columns, strict=False)])
 
-    def of_row(self, row: int, directed: bool) -> list[tuple[_Rows, _Columns, bool]]:
+    def of_row(self, row: int, directed: bool) -> list[tuple[_RowBlock, _ColumnBlock, bool]]:
         """The blocks of pairs of a block of rows, and whether each is on the diagonal; of that, the upper triangle."""
         rows, columns = self.rows[0][row], self.columns[0]
         if directed:
@@ -220,15 +224,13 @@ def _add_stacks(
 ) -> None:
     """Graphs that fit into a tile, many at a time."""
     tile, room = None, 0
-    for stack in stacks(layout, directed):
+    for stack in padded_graphs(layout, directed):
         own, other = stack.pad(left), stack.pad(right)
         shape = len(own), stack.width, stack.width
         if tile is None or math.prod(shape) > room:
             room = math.prod(shape)
             tile = SoftplusTile(left, room)
-        scores = torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=tile.scores(*shape))
-        for penalty in stack.penalties:
-            scores.add_(penalty)
+        stack.penalised(torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=tile.scores(*shape)))
         block, slope = tile(*shape, slope=slopes is not None)
         value.index_add_(0, stack.graphs, block.to(value.dtype))
         if slopes is not None and slope is not None:

@@ -37,7 +37,8 @@ class Clustered(nn.Module):
     Right factors are put into clusters (random rows as centres, improved once). Node i and cluster c are drawn in
     proportion to \(n_c\, \mathrm{softplus}(m + \min(v, 2\sqrt{v}))\), with m and v the mean and (from a diagonal
     covariance) variance of the scores of i within c, and j uniformly in c. A share of uniform pairs bounds the weights:
-    no term exceeds 1 / `uniform` times the weight it has under uniform draws. Time and memory O(N · clusters).
+    no term exceeds 1 / `uniform` times the weight it has
+    under uniform draws of ordered pairs. Time and memory O(N · clusters).
 
     Args:
         clusters: More of them follow the scores more closely; never more than nodes are used.
@@ -64,7 +65,8 @@ class Clustered(nn.Module):
                 f"'proposal' Clustered is for one large graph, got {edges.layout.num_graphs}; the exact sum over small "
                 "graphs is cheap, leave the estimator out"
             )
-        cluster, order, first, table = self._table(edges, generator)
+        with torch.autocast(edges.left.device.type, enabled=False):
+            cluster, order, first, table = self._table(edges, generator)
         sizes = first.diff()
         mass = (table * sizes).flatten().double().cumsum(0)
         cells = torch.searchsorted(mass, _spread(num, mass.device, generator) * mass[-1], right=True)

@@ -68,15 +68,16 @@ class _Product(torch.autograd.Function):
 
 
 def _multiplied(matrix: Tensor, dense: Tensor) -> Tensor:
-    factor = _at_least_single(dense).contiguous()
+    factor = at_least_single(dense).contiguous()
     product = factor.new_empty(matrix.size(0), factor.size(1))
     with torch.autocast(dense.device.type, enabled=False):
         # With beta = 0 what is in `product` is ignored; `matrix @ factor` would fill it with zeros and copy it first.
-        torch.addmm(product, _at_least_single(matrix), factor, beta=0, out=product)
+        torch.addmm(product, at_least_single(matrix), factor, beta=0, out=product)
     return product.to(dense.dtype)
 
 
-def _at_least_single(values: Tensor) -> Tensor:
+def at_least_single(values: Tensor) -> Tensor:
+    """Half precision as float32: sums of thousands of terms stall in it."""
     return values.float() if values.dtype in _HALF else values
 
 
@@ -174,6 +175,7 @@ def normalized_adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype 
         TypeError: `edge_index` is itself a sparse matrix, or not of integers.
         ValueError: It is not `(2, E)`, or holds a node outside of 0 to N - 1.
     """
+    _check_kind(edge_index)
     dtype = dtype or torch.get_default_dtype()
     operator = _operators(edge_index, (num_nodes, dtype), lambda: _made(edge_index, num_nodes, dtype))
     assert operator is not None
@@ -189,13 +191,13 @@ def inherit(part: Tensor, whole: Tensor, num_nodes: int, nodes: Tensor) -> None:
         num_nodes: Of the other graph.
         nodes: `(n,)` the node of the other graph that each node is; consecutive in each component.
     """
-    if not part.is_inference():  # It does not count its changes.
-        _origins[part] = (_state(part), whole, num_nodes, nodes)
+    if not part.is_inference() and not whole.is_inference():  # It does not count its changes.
+        _origins[part] = ((_state(part), _state(whole)), whole, num_nodes, nodes)
 
 
 def _made(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tensor:
     origin = None if edge_index.is_inference() else _origins.get(edge_index)
-    if origin is None or origin[0] != _state(edge_index):
+    if origin is None or origin[0] != (_state(edge_index), _state(origin[1])) or origin[3].numel() != num_nodes:
         return _normalized(edge_index, num_nodes, dtype)
     _, whole, size, nodes = origin
     source = normalized_adjacency(whole, size, dtype)
@@ -228,13 +230,16 @@ def _normalized(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tenso
     return _compressed(rows, columns, _weights(rows, columns, num_nodes, dtype), (num_nodes, num_nodes))
 
 
-def _check(edge_index: Tensor, num_nodes: int) -> None:
+def _check_kind(edge_index: Tensor) -> None:
     if edge_index.layout != torch.strided or edge_index.is_floating_point():
         kind = edge_index.dtype if edge_index.layout == torch.strided else edge_index.layout
         raise TypeError(
             f"'edge_index' must be (2, E) integers, got {kind}; these layers keep a sparse operator of it themselves, "
             "a sparse adjacency matrix is for PyG's layers"
         )
+
+
+def _check(edge_index: Tensor, num_nodes: int) -> None:
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"'edge_index' must have shape (2, E), got {tuple(edge_index.shape)}")
     # Not left to the product: it would read memory that is not its own.

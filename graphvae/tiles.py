@@ -45,16 +45,20 @@ class Tile:
 
     def penalised(self, scores: Tensor) -> Tensor:
         """`scores` `(b, m, k)`, changed to minus infinity at the pairs that do not count."""
-        for penalty in self.penalties:
-            scores.add_(penalty)
-        return scores
+        return _penalised(scores, self.penalties)
+
+
+def _penalised(scores: Tensor, penalties: tuple[Tensor, ...]) -> Tensor:
+    for penalty in penalties:
+        scores.add_(penalty)
+    return scores
 
 
 def tiles(layout: Layout, directed: bool) -> Iterator[Tile]:
     """Covers every pair of nodes within a graph exactly once: i < j, or i != j if `directed`."""
     for graph in large_graphs(layout):
         yield from _blocks(layout, graph, directed)
-    for stack in stacks(layout, directed):
+    for stack in padded_graphs(layout, directed):
         yield stack.tile(layout)
 
 
@@ -74,7 +78,7 @@ def _blocks(layout: Layout, graph: int, directed: bool) -> Iterator[Tile]:
 
 
 @dataclass(frozen=True)
-class Stack:
+class Padded:
     """Small graphs padded to one width, to be one tile.
 
     Attributes:
@@ -96,6 +100,10 @@ class Stack:
         padded.index_copy_(0, self.slots, rows.index_select(0, self.nodes))
         return padded.view(-1, self.width, rows.size(1))
 
+    def penalised(self, scores: Tensor) -> Tensor:
+        """As `Tile.penalised`."""
+        return _penalised(scores, self.penalties)
+
     def tile(self, layout: Layout) -> Tile:
         """The same pairs by the numbers of their nodes; a padded place has those of the graph's last node."""
         place = torch.arange(self.width, device=self.graphs.device)
@@ -103,7 +111,7 @@ class Stack:
         return Tile(nodes, nodes, self.penalties, self.graphs)
 
 
-def stacks(layout: Layout, directed: bool) -> Iterator[Stack]:
+def padded_graphs(layout: Layout, directed: bool) -> Iterator[Padded]:
     """Covers the graphs that fit into a tile; every node of theirs is in exactly one stack."""
     sizes = np.array(layout.host_sizes)
     small = (sizes > 1) & (sizes <= TILE)
@@ -116,12 +124,12 @@ def stacks(layout: Layout, directed: bool) -> Iterator[Stack]:
         graphs, width = np.flatnonzero(small & (width_of == place)), widths[place]
         for first in range(0, graphs.size, room := max(1, TILE**2 // width**2)):
             chunk = graphs[first : first + room]
-            yield _stack(chunk, starts[chunk], sizes[chunk], width, directed, layout.ptr.device)
+            yield _padded(chunk, starts[chunk], sizes[chunk], width, directed, layout.ptr.device)
 
 
-def _stack(
+def _padded(
     graphs: _Integers, starts: _Integers, sizes: _Integers, width: int, directed: bool, device: torch.device
-) -> Stack:
+) -> Padded:
     # Reckoned on the host, whose calls cost a fraction of torch's for a few thousand numbers.
     ends = sizes.cumsum()
     within = np.arange(ends[-1]) - (ends - sizes).repeat(sizes)
@@ -133,10 +141,10 @@ def _stack(
         # Where i < j, a padded row has no column left.
         penalties += (padding[:, None, :], padding[:, :, None]) if directed else (padding[:, None, :],)
     graphs_, nodes_, slots_ = (torch.from_numpy(numbers).to(device) for numbers in (graphs, nodes, slots))
-    return Stack(width, graphs_, nodes_, slots_, penalties)
+    return Padded(width, graphs_, nodes_, slots_, penalties)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def order_penalty(size: int, directed: bool, device: torch.device) -> Tensor:
     """`(size, size)` float32: 0 at i != j if `directed`, at i < j if not, minus infinity elsewhere; shared."""
     with torch.inference_mode(False):

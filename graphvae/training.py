@@ -88,7 +88,8 @@ def fit(
         optimizer: Over the model's parameters; Adam with learning rate 0.01 if None.
         validation: Scores on validation data, for selection and early stopping.
         folder: Where to keep the state of the run every 10 % of the epochs; a run found there is continued, bit for
-            bit as if it had not stopped. Its optimiser state is a PyTorch file: point this at your own runs only.
+            bit as if it had not stopped (on a GPU, if PyTorch is told to use deterministic algorithms). Its optimiser
+            state is a PyTorch file: point this at your own runs only.
         seed: Of all randomness in training; the global generators are left as they were.
         progress: Show a bar on a terminal (standard error); or a `rich.progress.Progress` to add one to.
         accelerator: Device and precision; by default a GPU where there is one. `Accelerator(cpu=True)` stays on CPU.

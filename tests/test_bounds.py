@@ -13,7 +13,7 @@ from graphvae import GraphVAE, as_batch, edgeless, elbo, fit, importance_bound
 from graphvae.backbones import Nodewise, Stack
 from graphvae.bounds import masked_elbo
 from graphvae.datasets.splits import LinkSplit
-from graphvae.distributions import BernoulliEdges
+from graphvae.distributions import BernoulliEdges, EstimatedEdges
 from graphvae.edges import Bilinear, Estimated, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.estimates import SampledPairs
@@ -384,3 +384,36 @@ def test_noise_in_the_likelihood_would_break_the_importance_bound():
     exact = edges.log_prob(none).item()
     noisy = torch.stack([SampledPairs(20)(edges, none) for _ in range(400)])
     assert noisy.logsumexp(0).item() - math.log(400) > exact + 1
+
+
+class EstimatedInside(nn.Module):
+    """An edge factor of one's own that does not say that its distribution is estimated."""
+
+    directed = False
+
+    def __init__(self):
+        super().__init__()
+        self.density = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, z, layout=None):
+        return EstimatedEdges(BernoulliEdges(z, z, self.density, layout), SampledPairs(3))
+
+
+def test_the_importance_bound_refuses_an_estimate_that_a_factor_hides():
+    model = GraphVAE(StandardNormal(2), FreeNormal(6, 2), EstimatedInside())
+    with pytest.raises(ValueError, match="must compute log p"):
+        importance_bound(model, random_graph(6, 0.5, seed=1), 2)
+
+
+def test_masked_elbo_takes_an_estimated_factor():
+    graph = random_graph(12, 0.4, seed=3)
+    once = graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]]
+    hidden, visible = (torch.cat([part, part.flip(0)], 1) for part in once.split([5, once.size(1) - 5], 1))
+    exact = InnerProduct(0.2)
+    model = GraphVAE(StandardNormal(2), FreeNormal(12, 2), exact)
+    model.encoder.loc.data.normal_()
+    noise, seen = torch.randn(12, 2), Data(x=graph.x, edge_index=visible)
+    value = masked_elbo(model, seen, hidden, noise)
+    model.edges = Estimated(exact, SampledPairs(40))
+    found = torch.cat([masked_elbo(model, seen, hidden, noise) for _ in range(200)])
+    assert abs(found.mean() - value) < 4 * found.std() / 200**0.5

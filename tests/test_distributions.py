@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, OneHotCategorical
 
-from graphvae.distributions import PerGraph, PointMass, TableOfSizes, drawing_from
+from graphvae.distributions import BernoulliEdges, PerGraph, PointMass, TableOfSizes, drawing_from
 from graphvae.graphs import Layout
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
@@ -95,3 +95,12 @@ def test_bad_sizes_are_refused(sizes, smoothing):
 def test_the_prior_refuses_no_dimension():
     with pytest.raises(ValueError, match="'latent' must be positive, got 0"):
         StandardNormal(0)
+
+
+def test_the_bias_is_one_number():
+    z = torch.randn(5, 2)
+    bias = torch.zeros(1, requires_grad=True)
+    BernoulliEdges(z, z, bias).log_normalizer().sum().backward()
+    assert bias.grad.shape == (1,)
+    with pytest.raises(ValueError, match="'bias' must be one number"):
+        BernoulliEdges(z, z, torch.zeros(5))

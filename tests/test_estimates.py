@@ -540,3 +540,31 @@ def test_many_draws_of_a_large_graph_come_near_the_exact_sum():
     for estimator in (SampledPairs(20_000, control=Quadratic()), SampledPairs(20_000, 2, Clustered())):
         found = estimator.estimate(factor, edge_index)
         assert ((found.value - exact).abs() < 5 * found.standard_error).all()
+
+
+@pytest.mark.parametrize("estimator", [SampledPairs(5000, control=Quadratic()), SampledPairs(5000, 2, Clustered())])
+def test_autocast_does_not_coarsen_an_estimate(estimator):
+    _, edges, edge_index = _calibrated()
+    edges = BernoulliEdges(edges.left.float(), edges.right.float(), edges.bias.float())
+    found = [estimator(edges, edge_index, torch.Generator().manual_seed(0))]
+    with torch.autocast("cpu", torch.bfloat16):
+        found.append(estimator(edges, edge_index, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:log p:UserWarning")
+def test_one_draw_has_no_standard_error():
+    _, edges, edge_index = _calibrated()
+    assert SampledPairs(1).estimate(edges, edge_index).standard_error.item() == torch.inf
+
+
+def test_an_estimate_follows_edges_whose_data_were_replaced():
+    z = torch.randn(30, 3)
+    edges, one, two = BernoulliEdges(z, z, -1.0), random_graph(30, 0.2, seed=1), random_graph(30, 0.2, seed=2)
+    edge_index = one.edge_index.clone()
+    SampledPairs(10)(edges, edge_index)
+    edge_index.data = two.edge_index
+    found, fresh = (
+        SampledPairs(10)(edges, given, torch.Generator().manual_seed(0)) for given in (edge_index, two.edge_index)
+    )
+    assert torch.equal(found, fresh)

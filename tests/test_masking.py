@@ -166,7 +166,7 @@ EMPTY = Data(x=torch.zeros(3, 1), edge_index=torch.empty(2, 0, dtype=torch.long)
         (lambda g: LinkBatches(EMPTY), "'batch_size' must be less than the 0 edges of the graph, got 1024"),
         (lambda g: LinkBatches(g, g.edge_index.size(1) // 2), "'batch_size' must be less than the .* see no edge"),
         (lambda g: LinkBatches(Data(x=g.x, edge_index=g.edge_index[:, 1:])), "both directions"),
-        (lambda g: list(LinkBatches(random_graph(4, 1.0, seed=0), 2).epoch(_generator())), "graph is complete"),
+        (lambda g: list(LinkBatches(random_graph(4, 1.0, seed=0), 2).epoch(_generator())), "graphs are complete"),
         (lambda g: MaskedGraphs(g, 1.0), "'hidden_share' must lie strictly between 0 and 1, got 1.0"),
         (lambda g: MaskedGraphs(EMPTY), "'graphs' must have an edge to hide"),
     ],
@@ -174,3 +174,9 @@ EMPTY = Data(x=torch.zeros(3, 1), edge_index=torch.empty(2, 0, dtype=torch.long)
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(random_graph(9, 0.4, seed=1))
+
+
+def test_sparse_features_are_refused():
+    graph = random_graph(9, 0.5, seed=1)
+    with pytest.raises(TypeError, match=r"use x\.to_dense"):
+        LinkBatches(Data(x=graph.x.to_sparse_csr(), edge_index=graph.edge_index), 2)

@@ -183,3 +183,15 @@ def test_samples_where_the_graph_is():
     found = NeighborSampler(graph, [3, 2]).sample(torch.arange(9, device="cuda"), generator)
     assert found.edge_index.is_cuda
     assert _columns(found.n_id[found.edge_index]) <= _columns(graph.edge_index)
+
+
+def test_edges_left_out_may_be_given_in_both_directions():
+    graph = random_graph(40, 0.2, seed=2)
+    sampler, seeds = NeighborSampler(graph, (-1,)), torch.arange(40)
+    once = graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]][:, :30]
+    both = torch.cat([once, once.flip(0)], 1)
+    one, two = (sampler.sample(seeds, without=without) for without in (once, both))
+    assert torch.equal(one.edge_index, two.edge_index)
+    assert one.edge_index.size(1) == graph.edge_index.size(1) - 60
+    with pytest.raises(ValueError, match="'without' must hold nodes 0 to 39"):
+        sampler.sample(seeds, without=torch.tensor([[3], [99]]))

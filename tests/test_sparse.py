@@ -402,7 +402,7 @@ def test_a_backbone_that_cannot_take_sparse_features_says_so(make):
     backbone = make()
     model = GraphVAE(StandardNormal(2), NormalEncoder(backbone.train(), 8, 2), InnerProduct(0.3))
     graph = sparsely(words())
-    message = rf"'x' is sparse, which {type(backbone).__name__} cannot take; use x.to_dense\(\), or a GraphConvolution"
+    message = rf"'x' is sparse, which {type(backbone).__name__} may be unable to take; use x.to_dense"
     with pytest.raises(TypeError, match=message):
         model.posterior(graph)
 
@@ -460,3 +460,16 @@ def test_a_mini_batch_that_was_changed_has_an_operator_of_its_own():
     part.edge_index[:, :2] = torch.tensor([[0, 3], [3, 0]])
     made = normalized_adjacency(part.edge_index.clone(), part.num_nodes)
     assert torch.equal(normalized_adjacency(part.edge_index, part.num_nodes).to_dense(), made.to_dense())
+
+
+def test_the_operator_of_a_mini_batch_heeds_the_number_of_nodes():
+    part = Selector(as_batch([random_graph(4, 0.9, seed=1), random_graph(6, 0.6, seed=2)]))([0])
+    assert normalized_adjacency(part.edge_index, 5).shape == (5, 5)
+    with pytest.raises(ValueError, match="must hold nodes 0 to 1"):
+        normalized_adjacency(part.edge_index, 2)
+
+
+def test_an_adjacency_in_coordinates_is_refused():
+    adjacency = torch.sparse_coo_tensor(torch.tensor([[0, 1], [1, 0]]), torch.ones(2), (2, 2))
+    with pytest.raises(TypeError, match=r"'edge_index' must be \(2, E\) integers"):
+        normalized_adjacency(adjacency, 2)

@@ -7,15 +7,15 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def table(path: Path) -> str:
+def table() -> str:
     """A row per variant: median time, time over that of the exact sum and of the floor, and memory."""
-    result = json.loads(path.read_text())
+    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in json.loads(path.read_text())["rows"]]
     lines = [
         "| nodes, width, scores | variant | ms | times exact | times floor | extra MiB | gradient error |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    floors = {key(row): row["milliseconds"] for row in result["rows"] if row["variant"] == "floor"}
-    for row in result["rows"]:
+    floors = {key(row): row["milliseconds"] for row in rows if row["variant"] == "floor"}
+    for row in rows:
         ratio = f"{row['times_exact']:.2f}" if "times_exact" in row else ""
         floor = f"{row['milliseconds'] / floors[key(row)]:.2f}" if key(row) in floors else ""
         error = f"{row['gradient_error']:.0e}" if row["variant"].startswith("exact") and "gradient_error" in row else ""
@@ -32,5 +32,4 @@ def key(row: dict[str, Any]) -> tuple[int, int, str]:
 
 
 if __name__ == "__main__":
-    for path in sorted(RESULTS.glob("*.json")):
-        print(f"{path.stem}\n\n{table(path)}\n")
+    print(table())

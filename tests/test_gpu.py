@@ -1,0 +1,64 @@
+"""What runs on a GPU gives what it gives on a CPU; skipped without one."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import random_graph
+from graphvae import GraphVAE, as_batch, elbo, fit
+from graphvae.backbones import GraphConvolution, Propagation, Stack
+from graphvae.bounds import masked_elbo
+from graphvae.edges import Estimated, InnerProduct
+from graphvae.encoders import NormalEncoder
+from graphvae.estimates import Clustered, Quadratic, SampledPairs
+from graphvae.graphs import Selector
+from graphvae.masking import LinkBatches, MaskedGraphs
+from graphvae.objectives import masked_edges
+from graphvae.priors import StandardNormal
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def _model():
+    torch.manual_seed(0)
+    backbone = Stack(GraphConvolution(5, 8), nn.ReLU(), Propagation())
+    return GraphVAE(StandardNormal(3), NormalEncoder(backbone, 8, 3), InnerProduct(0.2))
+
+
+@pytest.mark.parametrize("sizes", [(700,), (9, 5, 1, 30)])
+def test_elbo_and_gradient(sizes):
+    batch, noise = as_batch([random_graph(n, 0.1, seed=n) for n in sizes]), torch.randn(sum(sizes), 3)
+    here, there = _model(), _model().cuda()
+    values = elbo(here, batch, noise=noise), elbo(there, copy.copy(batch).to("cuda"), noise=noise.cuda())
+    torch.testing.assert_close(values[0], values[1].cpu(), rtol=1e-4, atol=1e-3)
+    for value in values:
+        value.sum().backward()
+    for one, other in zip(here.parameters(), there.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad.cpu(), rtol=1e-3, atol=1e-3)
+
+
+def test_sparse_features_and_selected_batches():
+    graph = random_graph(60, 0.1, seed=1)
+    dense = _model().cuda().posterior(copy.copy(graph).to("cuda")).mean
+    graph.x = graph.x.to_sparse_csr()
+    torch.testing.assert_close(_model().cuda().posterior(graph.to("cuda")).mean, dense, rtol=1e-4, atol=1e-5)
+    whole = as_batch([random_graph(n, 0.3, seed=n) for n in (4, 9, 6)]).to("cuda")
+    assert _model().cuda().posterior(Selector(whole)([2, 0])).mean.shape == (10, 3)
+
+
+@pytest.mark.parametrize("estimator", [SampledPairs(500, control=Quadratic()), SampledPairs(500, 2, Clustered(8))])
+def test_estimates(estimator):
+    graph = random_graph(80, 0.1, seed=1).to("cuda")
+    model = _model().cuda()
+    model.edges = Estimated(model.edges, estimator.cuda())
+    value = elbo(model, graph)
+    value.sum().backward()
+    assert value.isfinite().all()
+
+
+def test_training_on_sampled_batches():
+    graph = random_graph(80, 0.1, seed=1)
+    assert fit(_model(), LinkBatches(graph, 40), masked_edges, epochs=2, progress=False).objective
+    assert fit(_model(), MaskedGraphs(graph), masked_elbo, epochs=2, progress=False).objective
