@@ -1,7 +1,7 @@
 """The likelihood over all pairs, value and gradient: exact in tiles, dense, by checkpointed rows, and the CPU's floor.
 
-Usage: python benchmarks/02_pairs/run.py [--largest]
-Writes results/cpu.json beside this file (--largest: results/largest.json, N = 100,000, exact in tiles alone); where
+Usage: python benchmarks/02_pairs/run.py [--memory]
+Writes results/cpu.json beside this file (--memory: results/memory.json, exact in tiles alone, to N = 100,000); where
 there is a CUDA GPU, results/DEVICE.json. One thread, process CPU time, variants interleaved in one process.
 """
 
@@ -118,11 +118,14 @@ def measure(n: int, width: int, regime: str) -> list[dict[str, Any]]:
     return [common | row | {"times_exact": row["milliseconds"] / ours} for row in rows]
 
 
-def largest() -> list[dict[str, Any]]:
-    """Where a dense matrix would take 40 GB."""
-    h = torch.randn(100_000, 16, generator=torch.Generator().manual_seed(SEED)) * 0.4
-    rows = interleaved({"exact": with_gradient(exact, h, torch.tensor(-9.0))}, rounds=1)
-    return [{"nodes": 100_000, "width": 16, "regime": "sparse"} | row for row in rows]
+def memory() -> list[dict[str, Any]]:
+    """The exact sum alone, at all sizes and one at which a dense matrix would take 40 GB."""
+    rows = []
+    for n, width in [*SIZES, (100_000, 16), (100_000, 64)]:
+        h = torch.randn(n, width, generator=torch.Generator().manual_seed(SEED)) * (0.4 / width**0.5) ** 0.5
+        row = interleaved({"exact": with_gradient(exact, h, torch.tensor(-9.0))}, rounds=1)[0]
+        rows.append({"nodes": n, "width": width, "regime": "sparse", "input_mib": n * width * 4 / 2**20} | row)
+    return rows
 
 
 def on_gpu() -> list[dict[str, Any]]:
@@ -156,8 +159,8 @@ def on_gpu() -> list[dict[str, Any]]:
 def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--largest", action="store_true", help="only N = 100,000")
-    largest_only = parser.parse_args().largest
+    parser.add_argument("--memory", action="store_true", help="only the memory of the exact sum")
+    memory_only = parser.parse_args().memory
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     RESULTS.mkdir(exist_ok=True)
@@ -165,8 +168,8 @@ def main() -> None:
     if torch.cuda.is_available():
         protocol |= {"time": "CUDA events, median", "device": torch.cuda.get_device_name()}
         name, rows = re.sub(r"\W+", "-", torch.cuda.get_device_name()).lower(), on_gpu()
-    elif largest_only:
-        name, rows = "largest", largest()
+    elif memory_only:
+        name, rows = "memory", memory()
     else:
         cases = [(*size, regime) for size in SIZES for regime in REGIMES if size[0] < 10_000 or regime == "sparse"]
         name, rows = "cpu", [row for case in cases for row in measure(*case)]

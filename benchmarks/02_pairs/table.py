@@ -8,25 +8,37 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def table() -> str:
-    """A row per variant: median time, time over that of the exact sum and of the floor, and memory."""
-    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in json.loads(path.read_text())["rows"]]
+    """Times, and the memory of the exact sum."""
+    return f"{_times(_rows('cpu'))}\n\n{_memory(_rows('memory'))}"
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+
+
+def _times(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| nodes, width, scores | variant | ms | times exact | times floor | extra MiB | gradient error |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| nodes | width | scores | variant | ms | times exact | times floor | gradient error |",
+        "| ---: | ---: | --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    floors = {key(row): row["milliseconds"] for row in rows if row["variant"] == "floor"}
+    floors = {_case(row): row["milliseconds"] for row in rows if row["variant"] == "floor"}
     for row in rows:
-        ratio = f"{row['times_exact']:.2f}" if "times_exact" in row else ""
-        floor = f"{row['milliseconds'] / floors[key(row)]:.2f}" if key(row) in floors else ""
-        error = f"{row['gradient_error']:.0e}" if row["variant"].startswith("exact") and "gradient_error" in row else ""
-        memory = "" if row["extra_mib"] is None else f"{row['extra_mib']:.0f}"
-        title = f"{row['nodes']}, {row['width']}, {row['regime']}"
-        cells = [title, row["variant"], f"{row['milliseconds']:.1f}", ratio, floor, memory, error]
+        error = f"{row['gradient_error']:.0e}" if row["variant"] == "exact" and "gradient_error" in row else ""
+        ratios = [f"{row['times_exact']:.2f}", f"{row['milliseconds'] / floors[_case(row)]:.2f}", error]
+        cells = [*map(str, _case(row)), row["variant"], f"{row['milliseconds']:.0f}", *ratios]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def key(row: dict[str, Any]) -> tuple[int, int, str]:
+def _memory(rows: list[dict[str, Any]]) -> str:
+    lines = ["| nodes | width | MiB of h | extra MiB of value and gradient |", "| ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        cells = [str(row["nodes"]), str(row["width"]), f"{row['input_mib']:.1f}", f"{row['extra_mib']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _case(row: dict[str, Any]) -> tuple[int, int, str]:
     """What the variants of one comparison share."""
     return row["nodes"], row["width"], row["regime"]
 

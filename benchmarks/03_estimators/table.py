@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ["data", "regime", "estimator", "bias / s.e.", "value std, %", "gradient error", "cosine", "time / PyG", "MiB"]
+NAMES = ["data", "regime", "estimator", "bias / s.e.", "value std, %", "gradient error", "cosine", "time / PyG"]
 
 
 def table() -> str:
@@ -23,7 +23,6 @@ def table() -> str:
                 f"{row['gradient_error']:.3f}",
                 f"{row['cosine']:.4f}",
                 f"{row['time_over_pyg']:.2f}",
-                "" if row["extra_mib"] is None else f"{row['extra_mib']:.1f}",
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

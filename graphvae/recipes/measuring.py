@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import statistics
@@ -43,7 +44,7 @@ def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int = 7) -
         A row per variant: `variant`; `milliseconds`, the median process CPU time; `all_milliseconds`; `extra_mib`, the
         peak memory above that in use before (None where the system does not tell).
     """
-    extra = {name: _extra_mib(variant) for name, variant in variants.items()}
+    extra = {name: extra_mib(variant) for name, variant in variants.items()}
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, variant in variants.items():
@@ -56,14 +57,22 @@ def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int = 7) -
     ]
 
 
-def _extra_mib(variant: Callable[[], object]) -> float | None:
+def extra_mib(variant: Callable[[], object]) -> float | None:
+    """The peak memory of a call above that in use before it; one call before is not counted. None if unknown."""
     variant()
     gc.collect()
+    _give_back()
     _restart_peak(torch.device("cpu"))
     before = _status("VmRSS")
     variant()
-    extra = _status("VmHWM") - before
-    return extra if math.isfinite(extra) else None
+    found = _status("VmHWM") - before
+    return found if math.isfinite(found) else None
+
+
+def _give_back() -> None:
+    # What the first call let go of is still the process's, and would hide what the second one takes (glibc only).
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _restart_peak(device: torch.device) -> None:
