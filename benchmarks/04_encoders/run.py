@@ -142,7 +142,13 @@ def check_equal(variants: Mapping[str, Step | LinearStep]) -> None:
     expected = next(iter(results.values()))
     for name, found in results.items():
         for ours, theirs in zip(found, expected, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+            torch.testing.assert_close(
+                ours,
+                theirs,
+                rtol=1e-3,
+                atol=1e-4 * float(theirs.abs().max()),
+                msg=lambda found, name=name: f"{name}: {found}",
+            )
 
 
 def rows_of(
