@@ -89,17 +89,16 @@ class DegreeCorrected(nn.Module):
         super().__init__()
         self.density = density
         self.network = network
-        self.log_scale = nn.Parameter(torch.zeros(()))
-        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+        self.product = InnerProduct(density)
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over edges given `(N, D)` latents."""
         rows = _decoded(self.network, z, layout)
         if rows.size(1) < 2:
             raise ValueError(f"'z' must have at least 2 columns, the last is the propensity; got {rows.size(1)}")
-        h, propensity, one = rows[:, :-1], rows[:, -1:], torch.ones_like(rows[:, :1])
-        left = torch.cat([h * self.log_scale.exp(), propensity, one], 1)
-        return BernoulliEdges(left, torch.cat([h, one, propensity], 1), self.bias, layout)
+        plain, propensity, one = self.product(rows[:, :-1], layout), rows[:, -1:], torch.ones_like(rows[:, :1])
+        left, right = torch.cat([plain.left, propensity, one], 1), torch.cat([plain.right, one, propensity], 1)
+        return BernoulliEdges(left, right, plain.bias, layout)
 
 
 class Bilinear(nn.Module):

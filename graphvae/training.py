@@ -111,19 +111,12 @@ def fit(
         accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     reading = read(model, graphs, batch_size, shuffle, accelerator)
     try_out(model, reading.few)
-    optimizer = optimizer or Adam(model.parameters(), lr=0.01, fused=True)
-    if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
-        raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
-    settings: dict[str, int | str] = {
-        "seed": seed,
-        "batch_size": batch_size,
-        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
-    }
-    run = (
-        None
-        if folder is None
-        else RunFolder(Path(folder), accelerator, settings | {"data": fingerprint(*reading.facts)})
-    )
+    optimizer = _over_parameters(optimizer, model)
+    run = None
+    if folder is not None:
+        settings: dict[str, int | str] = {"seed": seed, "batch_size": batch_size, "data": fingerprint(*reading.facts)}
+        settings["optimizer"] = f"{type(optimizer).__name__} {optimizer.defaults}"
+        run = RunFolder(Path(folder), accelerator, settings)
     step, optimizer = accelerator.prepare(_Objective(model, objective), optimizer)
     history, best, start = History(), None, 0
     with _seeded(seed, accelerator), _bar(progress, epochs, accelerator) as report:
@@ -152,6 +145,13 @@ def _check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if value < 1:
             raise ValueError(f"'{name}' must be positive, got {value}")
+
+
+def _over_parameters(optimizer: Optimizer | None, model: GraphVAE) -> Optimizer:
+    optimizer = optimizer or Adam(model.parameters(), lr=0.01, fused=True)
+    if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
+        raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
+    return optimizer
 
 
 @contextmanager

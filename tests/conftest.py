@@ -8,6 +8,19 @@ from torch_geometric.data import Data
 
 torch.set_num_threads(1)
 
+# Of batches of graphs: one and many, empty, tiny, of just more than a tile, and mixed.
+SIZES = [
+    [1],
+    [2],
+    [7],
+    [513],
+    [1100],
+    [1, 1, 1],
+    [3, 1, 2, 0, 5, 4],
+    [600, 3, 1, 512, 33],
+    [9] * 40 + [8] * 30 + [2, 17],
+]
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

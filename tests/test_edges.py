@@ -159,7 +159,7 @@ def test_indefinite_fits_a_bipartite_graph_that_no_inner_product_can():
 
 def test_degree_corrected_log_odds_are_those_of_its_formula():
     factor = DegreeCorrected(0.2)
-    nn.init.constant_(factor.log_scale, 0.7)
+    nn.init.constant_(factor.product.log_scale, 0.7)
     z = torch.randn(6, 4)
     pairs = torch.combinations(torch.arange(6)).T
     i, j = z[pairs[0]], z[pairs[1]]

@@ -2,22 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import SIZES
 from graphvae.graphs import Layout
 from graphvae.pairs import sigmoid_sum, softplus_sum
 from graphvae.softplus_tile import SoftplusTile
 from graphvae.tiles import TILE
-
-SIZES = [
-    [1],
-    [2],
-    [7],
-    [513],
-    [1100],
-    [1, 1, 1],
-    [3, 1, 2, 0, 5, 4],
-    [600, 3, 1, 512, 33],
-    [9] * 40 + [8] * 30 + [2, 17],
-]
 
 
 def dense_reference(left, right, bias, layout, directed, function):

@@ -1,21 +1,10 @@
 import pytest
 import torch
 
+from conftest import SIZES
 from graphvae import tiles as module
 from graphvae.graphs import Layout
 from graphvae.tiles import tiles
-
-SIZES = [
-    [1],
-    [2],
-    [7],
-    [513],
-    [1100],
-    [1, 1, 1],
-    [3, 1, 2, 0, 5, 4],
-    [600, 3, 1, 512, 33],
-    [9] * 40 + [8] * 30 + [2, 17],
-]
 
 
 @pytest.mark.parametrize("directed", [False, True])
