@@ -31,10 +31,11 @@ def _times(rows: list[dict[str, Any]]) -> str:
 
 
 def _memory(rows: list[dict[str, Any]]) -> str:
-    lines = ["| nodes | width | MiB of h | extra MiB of value and gradient |", "| ---: | ---: | ---: | ---: |"]
+    names = ["nodes", "width", "MiB of h", "extra MiB of value and gradient", "seconds, one run"]
+    lines = ["| " + " | ".join(names) + " |", "|" + " ---: |" * len(names)]
     for row in rows:
         cells = [str(row["nodes"]), str(row["width"]), f"{row['input_mib']:.1f}", f"{row['extra_mib']:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join([*cells, f"{row['milliseconds'] / 1000:.2f}"]) + " |")
     return "\n".join(lines)
 
 
