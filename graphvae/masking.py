@@ -49,7 +49,8 @@ class LinkBatches:
             raise ValueError(f"'batch_size' and 'negatives' must be positive, got {batch_size} and {negatives}")
         whole = copy.copy(as_batch(graph, directed)).cpu()  # `Batch.cpu` moves in place.
         if whole.layout.num_graphs != 1 or whole.x is None:
-            raise ValueError(f"'graph' must be one graph with features 'x', got {graph}")
+            lacking = "no features" if whole.x is None else f"{whole.layout.num_graphs} graphs"
+            raise ValueError(f"'graph' must be one graph with features 'x', got {lacking}")
         if whole.x.layout != torch.strided:
             raise TypeError(
                 f"'graph' must have dense features to gather rows of, got {whole.x.layout}; use x.to_dense()"

@@ -19,6 +19,7 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
 from graphvae.contracts import try_out
+from graphvae.masking import LinkBatches, MaskedGraphs
 from graphvae.model import Graphs, GraphVAE
 from graphvae.resuming import RunFolder, fingerprint
 from graphvae.sources import Batches, BatchSource, read
@@ -104,6 +105,11 @@ def fit(
         ValueError, TypeError: Bad graphs or arguments, or a folder of another run, before anything is changed.
     """
     _check_positive(epochs=epochs, batch_size=batch_size)
+    if isinstance(graphs, (LinkBatches, MaskedGraphs)) and objective is elbo:
+        raise ValueError(
+            f"'objective' must not be the ELBO for {type(graphs).__name__}: it would count the edges that "
+            "a batch hides as absent; use objectives.masked_edges for LinkBatches, bounds.masked_elbo for MaskedGraphs"
+        )
     shuffle = torch.Generator()
     if accelerator is None:
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
