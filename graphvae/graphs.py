@@ -235,11 +235,6 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
     return _assembled(x, layout.ptr.new_empty(2, 0), layout, False, slices, shifts)
 
 
-def select(graphs: Batch, ids: Tensor) -> Batch:
-    """The graphs numbered `ids` `(b,)` of a checked batch, as a batch of their features and edges."""
-    return Selector(graphs)(ids)
-
-
 class Selector:
     """Mini-batches of one checked batch, gathered from its tensors; what does not depend on the choice is kept.
 
@@ -278,6 +273,18 @@ class Selector:
         if self._checked_for is not None:
             batch.checked_for = self._checked_for
         return batch
+
+
+def contents(graphs: Batch) -> list[Tensor]:
+    """The tensors that tell one checked batch from another: features, edges, and which rows are whose."""
+    return [graphs.x, graphs.edge_index, graphs.layout.ptr]
+
+
+def counted(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """For each k `lengths[k]` entries, one k after another: `(sum,)` the k, and `(sum,)` 0, ..., `lengths[k] - 1`."""
+    owner = torch.arange(lengths.numel(), device=lengths.device).repeat_interleave(lengths)
+    before = lengths.cumsum(0) - lengths
+    return owner, torch.arange(owner.numel(), device=lengths.device) - before[owner]
 
 
 def _on(device: torch.device, numbers: np.ndarray[Any, Any]) -> Tensor:

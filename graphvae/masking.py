@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from graphvae.graphs import Layout, as_batch, batch_of
+from graphvae.graphs import Layout, as_batch, batch_of, contents
 from graphvae.neighbors import NeighborSampler
 from graphvae.nonedges import NonEdges, once
 
@@ -150,8 +150,7 @@ class MaskedGraphs:
 
     def facts(self) -> tuple[list[Tensor], str]:
         """The tensors and the settings that tell one source of batches from another."""
-        whole = self.graphs
-        return [whole.x, whole.edge_index, whole.layout.ptr], f"{self.hidden_share} {self.directed}"
+        return contents(self.graphs), f"{self.hidden_share} {self.directed}"
 
     def _directions(self, edges: Tensor) -> Tensor:
         return edges if self.directed else torch.cat([edges, edges.flip(0)], 1)

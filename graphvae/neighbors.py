@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphvae.graphs import as_batch
+from graphvae.graphs import as_batch, counted
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,8 @@ def _choose(sizes: Tensor, fanout: int, generator: torch.Generator | None) -> tu
     """For each k, up to `fanout` different numbers below `sizes[k]`, uniformly: all k, and the numbers, one by one."""
     few = torch.ones_like(sizes, dtype=torch.bool) if fanout == -1 else sizes <= fanout
     small, large = few.nonzero().squeeze(1), (~few).nonzero().squeeze(1)
-    lengths = sizes[small]
-    owner = small.repeat_interleave(lengths)
-    offset = torch.arange(owner.numel(), device=sizes.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    place, offset = counted(sizes[small])
+    owner = small[place]
     if not large.numel():
         return owner, offset
     chosen = _subsets(sizes[large], fanout, generator)

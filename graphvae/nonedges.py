@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from graphvae.graphs import Layout
+from graphvae.graphs import Layout, counted
 
 
 class NonEdges:
@@ -143,10 +143,8 @@ def _walks(edge_index: Tensor, num_nodes: int, hops: int) -> Tensor:
     reached = step = source * num_nodes + target
     for _ in range(hops - 1):
         start, end = reached // num_nodes, reached % num_nodes
-        lengths = degree[end]
-        before = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        place = torch.arange(before.numel(), device=before.device) - before + first[end].repeat_interleave(lengths)
-        reached = torch.cat([step, start.repeat_interleave(lengths) * num_nodes + target[place]]).unique()
+        walk, offset = counted(degree[end])
+        reached = torch.cat([step, start[walk] * num_nodes + target[first[end[walk]] + offset]]).unique()
     pairs = torch.stack([reached // num_nodes, reached % num_nodes])
     return pairs[:, pairs[0] != pairs[1]]
 

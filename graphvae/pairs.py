@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from itertools import repeat
 from types import ModuleType
@@ -76,7 +77,7 @@ class _SoftplusSum(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         slopes = _Slopes.zeros(left, right, value if wanted[2] else None) if any(wanted[:3]) else None
         _add_large(value, slopes, left, right, bias, layout, directed)
-        _add_stacks(value, slopes, left, right, bias, layout, directed)
+        _add_padded(value, slopes, left, right, bias, layout, directed)
         ctx.layout = layout
         if slopes is not None:
             ctx.save_for_backward(slopes.left, slopes.right, slopes.bias)
@@ -135,11 +136,18 @@ def _fused(like: Tensor) -> ModuleType | None:
         return None
     if torch.version.cuda is None or torch.cuda.get_device_capability(like.device) < (8, 0):
         return None
+    kernel = _kernel()
+    return kernel if kernel is not None and like.size(1) <= kernel.WIDEST else None
+
+
+@cache
+def _kernel() -> ModuleType | None:
+    # Looked for once: where it is not, a search goes through the whole path.
     if find_spec("triton") is None:
         return None
     from graphvae import fused_pairs
 
-    return fused_pairs if like.size(1) <= fused_pairs.WIDEST else None
+    return fused_pairs
 
 
 class _RowBlock(NamedTuple):
@@ -219,27 +227,27 @@ def _add_blocks(
             slopes.bias.add_(torch.stack(totals).sum(dtype=value.dtype))
 
 
-def _add_stacks(
+def _add_padded(
     value: Tensor, slopes: _Slopes | None, left: Tensor, right: Tensor, bias: Tensor, layout: Layout, directed: bool
 ) -> None:
     """Graphs that fit into a tile, many at a time."""
     tile, room = None, 0
-    for stack in padded_graphs(layout, directed):
-        own, other = stack.pad(left), stack.pad(right)
-        shape = len(own), stack.width, stack.width
+    for padded in padded_graphs(layout, directed):
+        own, other = padded.pad(left), padded.pad(right)
+        shape = len(own), padded.width, padded.width
         if tile is None or math.prod(shape) > room:
             room = math.prod(shape)
             tile = SoftplusTile(left, room)
-        stack.penalised(torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=tile.scores(*shape)))
+        padded.penalised(torch.baddbmm(bias * LOG2_E, own, other.mT, alpha=LOG2_E, out=tile.scores(*shape)))
         block, slope = tile(*shape, slope=slopes is not None)
-        value.index_add_(0, stack.graphs, block.to(value.dtype))
+        value.index_add_(0, padded.graphs, block.to(value.dtype))
         if slopes is not None and slope is not None:
             if slopes.bias is not None:
-                slopes.bias.index_add_(0, stack.graphs, slope.flatten(1).sum(1).to(value.dtype))
+                slopes.bias.index_add_(0, padded.graphs, slope.flatten(1).sum(1).to(value.dtype))
             rows = (slope @ other).flatten(0, 1)
-            slopes.left.index_copy_(0, stack.nodes, rows.index_select(0, stack.slots))
+            slopes.left.index_copy_(0, padded.nodes, rows.index_select(0, padded.slots))
             columns = (own.mT @ slope).transpose(0, 1).flatten(1)
-            slopes.right.index_copy_(1, stack.nodes, columns.index_select(1, stack.slots))
+            slopes.right.index_copy_(1, padded.nodes, columns.index_select(1, padded.slots))
 
 
 def _block_width(like: Tensor) -> int:

@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, contiguous_format, nn, sparse_csr, uint8
 from torch_geometric.data import Batch
 
+from graphvae.graphs import contents
+
 if TYPE_CHECKING:
     from graphvae.training import History
 
@@ -105,7 +107,7 @@ class RunFolder:
 
 def digest(graphs: Batch) -> str:
     """A short fingerprint of features, edges and sizes, by which a run knows its data."""
-    return fingerprint([graphs.x, graphs.edge_index, graphs.layout.ptr])
+    return fingerprint(contents(graphs))
 
 
 def fingerprint(tensors: Sequence[Tensor], settings: str = "") -> str:

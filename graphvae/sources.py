@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
-from graphvae.graphs import Selector, edgeless, select
+from graphvae.graphs import Selector, contents, edgeless
 from graphvae.model import Graphs, GraphVAE
 
 
@@ -74,13 +74,13 @@ def read(
             )
         return Reading(model.batch(graphs.few()), graphs.facts(), _Epochs(graphs, shuffle, accelerator.device))
     whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
-    facts = [whole.x, whole.edge_index, whole.layout.ptr], ""
+    facts = contents(whole), ""
     if isinstance(graphs, Data):
         return Reading(whole, facts, [copy.copy(whole).to(accelerator.device)])  # `Batch.to` moves in place.
-    rows: Dataset[Batch] = _Rows(whole) if isinstance(graphs, Tensor) else _Graphs(whole)
+    selected = Selector(whole)
+    rows: Dataset[Batch] = _Rows(whole) if isinstance(graphs, Tensor) else _Graphs(selected)
     loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
-    few = select(whole, torch.arange(min(2, whole.num_graphs)))
-    return Reading(few, facts, accelerator.prepare(loader))
+    return Reading(selected(range(min(2, whole.num_graphs))), facts, accelerator.prepare(loader))
 
 
 class _Epochs:
@@ -114,8 +114,8 @@ class _Rows(Dataset[Batch]):
 class _Graphs(Dataset[Batch]):
     """Graphs held as one checked batch: a mini-batch is gathered from its tensors, without a loop over graphs."""
 
-    def __init__(self, whole: Batch) -> None:
-        self.select = Selector(whole)
+    def __init__(self, select: Selector) -> None:
+        self.select = select
 
     def __len__(self) -> int:
         return self.select.graphs.layout.num_graphs

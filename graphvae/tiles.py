@@ -58,8 +58,8 @@ def tiles(layout: Layout, directed: bool) -> Iterator[Tile]:
     """Covers every pair of nodes within a graph exactly once: i < j, or i != j if `directed`."""
     for graph in large_graphs(layout):
         yield from _blocks(layout, graph, directed)
-    for stack in padded_graphs(layout, directed):
-        yield stack.tile(layout)
+    for padded in padded_graphs(layout, directed):
+        yield padded.tile(layout)
 
 
 def large_graphs(layout: Layout) -> list[int]:
@@ -84,7 +84,7 @@ class Padded:
     Attributes:
         width: Nodes of a padded graph.
         graphs: `(b,)` which graphs.
-        nodes: `(R,)` their nodes; slots: `(R,)` the place of each among the `b * width` of the stack.
+        nodes: `(R,)` their nodes; slots: `(R,)` the place of each among all `b * width`.
         penalties: As in `Tile`.
     """
 
@@ -112,7 +112,7 @@ class Padded:
 
 
 def padded_graphs(layout: Layout, directed: bool) -> Iterator[Padded]:
-    """Covers the graphs that fit into a tile; every node of theirs is in exactly one stack."""
+    """Covers the graphs that fit into a tile; every node of theirs is in exactly one of them."""
     sizes = np.array(layout.host_sizes)
     small = (sizes > 1) & (sizes <= TILE)
     largest = int(sizes[small].max(initial=2))

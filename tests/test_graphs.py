@@ -8,7 +8,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from conftest import random_graph
-from graphvae.graphs import Layout, Selector, as_batch, batch_of, density, edgeless, permute, select
+from graphvae.graphs import Layout, Selector, as_batch, batch_of, density, edgeless, permute
 
 NO_EDGE = torch.empty(2, 0, dtype=torch.long)
 
@@ -86,7 +86,7 @@ def test_batches_on_cuda_equal_batches_on_the_cpu(move):
     device, ids = move(host), torch.tensor([2, 0, 2])
     assert device.layout.ptr.is_cuda
     torch.testing.assert_close(device.layout.sum(device.x).cpu(), host.layout.sum(host.x))
-    assert parts(select(device, ids.cuda())) == parts(select(host, ids))
+    assert parts(Selector(device)(ids.cuda())) == parts(Selector(host)(ids))
     assert expected(device.to_data_list()) == expected(host.to_data_list())
     assert device.cpu().layout.ptr.device.type == "cpu"
 
@@ -170,7 +170,7 @@ def test_select_equals_picking_from_the_list(ids, features):
     singles = three()
     if not features:
         singles = [Data(edge_index=g.edge_index, num_nodes=g.num_nodes) for g in singles]
-    chosen = select(as_batch(singles), torch.tensor(ids))
+    chosen = Selector(as_batch(singles))(torch.tensor(ids))
     assert parts(chosen) == parts(as_batch([singles[i] for i in ids]))
     assert chosen.layout.host_sizes == [singles[i].num_nodes for i in ids]
 
@@ -199,7 +199,7 @@ def test_changing_a_selected_batch_leaves_the_whole_and_later_batches_alone():
     first.edge_index += 1
     first.more = 1
     assert parts(whole) == parts(kept)
-    assert parts(select_some([0, 2])) == parts(select(kept, torch.tensor([0, 2])))
+    assert parts(select_some([0, 2])) == parts(Selector(kept)(torch.tensor([0, 2])))
     assert "more" not in select_some([0])
     assert "more" not in edgeless(torch.ones(2, 1))
 
