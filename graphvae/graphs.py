@@ -97,6 +97,15 @@ class Layout:
         padded[mask] = rows
         return padded, mask
 
+    def repeated(self, times: int) -> Layout:
+        """The layout of as many copies, one after another."""
+        shifts = self.num_rows * torch.arange(times, device=self.ptr.device)
+        ptr = torch.cat([(shifts[:, None] + self.ptr[:-1]).flatten(), shifts[-1:] + self.num_rows])
+        copies = Layout(ptr, times * self.num_rows)
+        if "host_sizes" in vars(self):
+            copies.host_sizes = times * self.host_sizes
+        return copies
+
     def to(self, device: torch.device | str | int | None, non_blocking: bool = False) -> Layout:
         """The same layout on another device (PyG's `Batch.to` calls this)."""
         moved = Layout(self.ptr.to(device, non_blocking=non_blocking), self.num_rows)
@@ -305,10 +314,42 @@ def permute(graphs: Batch, order: Tensor) -> Batch:
     graph_of = graphs.layout.batch
     if not torch.equal(order.sort().values, nodes) or not torch.equal(graph_of[order], graph_of):
         raise ValueError("'order' must be a permutation that keeps every node in its own graph")
-    inverse = torch.empty_like(order)
-    inverse[order] = nodes
-    x = None if graphs.x is None else permuted_rows(graphs.x, order)
-    return batch_of(x, inverse[graphs.edge_index], graphs.layout, graphs.directed)
+    return relabelled(graphs, order[None])
+
+
+def relabelled(graphs: Batch, orders: Tensor) -> Batch:
+    """K relabelled copies of a checked batch as one batch of K·B graphs, copy after copy; nothing is checked.
+
+    Args:
+        graphs: With N nodes.
+        orders: `(K, N)`; in copy k new node i is old node `orders[k, i]`, of the same graph.
+    """
+    num_nodes, layout = graphs.layout.num_rows, graphs.layout.repeated(len(orders))
+    names = (ranks(orders) + num_nodes * torch.arange(len(orders), device=orders.device)[:, None])[:, graphs.edge_index]
+    edge_ptr = layout_of_edges(graphs).repeated(len(orders)).ptr
+    x = None if graphs.x is None else _rows_of_copies(graphs.x, orders)
+    copies = batch_of(x, names.transpose(0, 1).flatten(1), layout, graphs.directed, edge_ptr)
+    if graphs.get("checked_for") is not None:
+        copies.checked_for = graphs.checked_for
+    return copies
+
+
+def ranks(orders: Tensor) -> Tensor:
+    """The inverse permutations of `orders` `(K, N)`: the new number of each old node."""
+    return torch.empty_like(orders).scatter_(
+        1, orders, torch.arange(orders.size(1), device=orders.device).expand_as(orders)
+    )
+
+
+def _rows_of_copies(x: Tensor, orders: Tensor) -> Tensor:
+    if len(orders) == 1:
+        return permuted_rows(x, orders[0])
+    return x.to_dense().index_select(0, orders.flatten())
+
+
+def layout_of_edges(graphs: Batch) -> Layout:
+    """Which graph each column of the `edge_index` of a checked batch belongs to: they are sorted by graph."""
+    return Layout(_edge_ptr(graphs.edge_index, graphs.layout), graphs.edge_index.size(1))
 
 
 def density(graphs: Data | Batch | Sequence[Data]) -> float:
