@@ -17,6 +17,7 @@ LAYERS = {
     "fused_pairs": 0,
     "pairs": 0,
     "nonedges": 0,
+    "colours": 1,
     "neighbors": 1,
     "masking": 2,
     "distributions": 1,
