@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -53,22 +54,55 @@ class PerGraph:
         with drawing_from(generator):
             return self.base.sample()
 
-    def rsample(self, noise: Tensor | None = None) -> Tensor:
-        """A reparameterised draw `(N, ...)`.
+    def rsample(self, noise: Tensor | None = None, sample_shape: tuple[int, ...] = ()) -> Tensor:
+        """Reparameterised draws, `(*sample_shape, N, ...)`.
 
         Args:
-            noise: Standard normal noise of the shape of the mean, for a normal base: the draw is loc + scale * noise.
+            noise: Standard normal noise of the shape of the draws, for a normal base: they are loc + scale * noise.
                 To move the noise with the nodes is what makes a Monte-Carlo bound invariant under relabelling.
+            sample_shape: Shape of as many draws, one if empty; not looked at if `noise` is given.
         """
         if noise is None:
-            return self.base.rsample()
+            return self.base.rsample(torch.Size(sample_shape))
         if not isinstance(self.base, dist.Normal):
             raise TypeError(f"'noise' needs a normal distribution, this is {type(self.base).__name__}")
         return self.base.loc + self.base.scale * noise
 
+    def detached(self) -> PerGraph:
+        """The same distribution with parameters that get no gradient; that of a value passes through `log_prob`.
+
+        Raises:
+            TypeError: The base distribution holds something whose gradient cannot be cut, such as a transform.
+        """
+        return PerGraph(_mapped(self.base, Tensor.detach), self._layout)
+
+    def at_least_single(self) -> PerGraph:
+        """The same distribution with parameters of half precision as float32.
+
+        Raises:
+            TypeError: As `detached`.
+        """
+        return PerGraph(_mapped(self.base, at_least_single), self._layout)
+
     def kl(self, other: PerGraph) -> Tensor:
         """KL(self || other) in closed form, `(B,)`."""
         return self.layout.sum(dist.kl_divergence(self.base, other.base))
+
+
+def _mapped(base: dist.Distribution, function: Callable[[Tensor], Tensor]) -> dist.Distribution:
+    """A copy of a distribution with `function` applied to all tensors it holds, and what it has computed from them."""
+    mapped = copy.copy(base)
+    for name, value in vars(base).items():
+        if isinstance(value, Tensor):
+            setattr(mapped, name, function(value))
+        elif isinstance(value, dist.Distribution):
+            setattr(mapped, name, _mapped(value, function))
+        elif not isinstance(value, (bool, int, float, str, tuple, type(None))):
+            raise TypeError(
+                f"the distribution must be one of tensors, {type(base).__name__} holds a {type(value).__name__} as "
+                f"'{name}', whose parameters are out of reach"
+            )
+    return mapped
 
 
 class PointMass:

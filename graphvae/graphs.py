@@ -324,14 +324,31 @@ def relabelled(graphs: Batch, orders: Tensor) -> Batch:
         graphs: With N nodes.
         orders: `(K, N)`; in copy k new node i is old node `orders[k, i]`, of the same graph.
     """
-    num_nodes, layout = graphs.layout.num_rows, graphs.layout.repeated(len(orders))
-    names = (ranks(orders) + num_nodes * torch.arange(len(orders), device=orders.device)[:, None])[:, graphs.edge_index]
-    edge_ptr = layout_of_edges(graphs).repeated(len(orders)).ptr
+    shifts = graphs.layout.num_rows * torch.arange(len(orders), device=orders.device)
+    names = (ranks(orders) + shifts[:, None])[:, graphs.edge_index]
     x = None if graphs.x is None else _rows_of_copies(graphs.x, orders)
-    copies = batch_of(x, names.transpose(0, 1).flatten(1), layout, graphs.directed, edge_ptr)
+    return _repeated(graphs, x, names.transpose(0, 1).flatten(1), len(orders))
+
+
+def copies(graphs: Batch, times: int) -> Batch:
+    """A checked batch `times` over as one batch of times·B graphs, copy after copy; features become dense."""
+    if times == 1:
+        return graphs
+    num_nodes, num_edges = graphs.layout.num_rows, graphs.edge_index.size(1)
+    nodes = torch.arange(num_nodes, device=graphs.edge_index.device)
+    shifts = num_nodes * torch.arange(times, device=nodes.device).repeat_interleave(num_edges)
+    edge_index = graphs.edge_index.repeat(1, times) + shifts
+    inherit(edge_index, graphs.edge_index, num_nodes, nodes.repeat(times))
+    x = None if graphs.x is None else graphs.x.to_dense().repeat(times, 1)
+    return _repeated(graphs, x, edge_index, times)
+
+
+def _repeated(graphs: Batch, x: Tensor | None, edge_index: Tensor, times: int) -> Batch:
+    edge_ptr = layout_of_edges(graphs).repeated(times).ptr
+    repeated = batch_of(x, edge_index, graphs.layout.repeated(times), graphs.directed, edge_ptr)
     if graphs.get("checked_for") is not None:
-        copies.checked_for = graphs.checked_for
-    return copies
+        repeated.checked_for = graphs.checked_for
+    return repeated
 
 
 def ranks(orders: Tensor) -> Tensor:

@@ -119,17 +119,28 @@ class GraphVAE(nn.Module):
         batch = self.batch(graphs)
         return self.encoder(batch.x, batch.edge_index, layout=batch.layout)
 
-    def log_likelihood(self, graphs: Graphs, z: Tensor) -> Tensor:
+    def log_likelihood(self, graphs: Graphs, z: Tensor, exact: bool = False) -> Tensor:
         """Log p(n) + log p(A | z) + log p(X | A, z) of the factors given, in nats: `(B,)`.
 
         Convention: labelled graphs. Given an equivariant model this is also the symmetrised likelihood.
+
+        Args:
+            graphs: A PyG graph, batch or list.
+            z: Latents, one row per node or per graph, as the factors take them.
+            exact: Refuse a log p(A | z) that is only estimated.
+
+        Raises:
+            ValueError: A factor does not give one number per graph; or it estimates and `exact` was asked for.
         """
         batch = self.batch(graphs)
         parts: dict[str, Tensor] = {}
         if self.sizes is not None:
             parts["sizes"] = self.sizes().log_prob(batch.layout.sizes)
         if self.edges is not None:
-            parts["edges"] = self.edges(z, batch.layout).log_prob(batch.edge_index)
+            edges = self.edges(z, batch.layout)
+            if exact:
+                self._check_exact(edges)
+            parts["edges"] = edges.log_prob(batch.edge_index)
         if self.features is not None:
             parts["features"] = self.features(z, batch.edge_index, batch.layout).log_prob(batch.x.to_dense())
         for name, value in parts.items():
@@ -137,6 +148,16 @@ class GraphVAE(nn.Module):
                 count = f"each of the {batch.layout.num_graphs} graphs, got shape {tuple(value.shape)}"
                 raise ValueError(f"'{name}' must give one log-probability for {count}; does it pass 'layout' on?")
         return torch.stack(list(parts.values())).sum(0)
+
+    def _check_exact(self, edges: object) -> None:
+        """Checks that neither the edge factor, with what it holds, nor its distribution says that it is estimated."""
+        factor = self.edges
+        parts = factor.modules() if isinstance(factor, nn.Module) else [factor]
+        if any(getattr(part, "estimated", False) for part in (edges, *parts)):
+            raise ValueError(
+                f"'model' must compute log p(A|Z), its edge factor {type(factor).__name__} estimates it, and noise "
+                "inside the logarithm breaks the bound; use the factor it wraps, model.edges.factor, which sums exactly"
+            )
 
     @torch.no_grad()
     def sample(self, num_graphs: int, generator: torch.Generator | int | None = None) -> Batch:

@@ -1,64 +1,211 @@
-"""The importance-weighted bound."""
+"""The importance-weighted bound, its weights, and which gradient they give."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from enum import Enum
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from torch_geometric.data import Batch
 
-from graphvae.distributions import PointMass
+from graphvae.distributions import PerGraph, PointMass
+from graphvae.graphs import Layout, copies
 from graphvae.model import Graphs, GraphVAE
 
+_MANY_LATENTS = 1000
 
-def importance_bound(model: GraphVAE, graphs: Graphs, particles: int, noise: Tensor | None = None) -> Tensor:
+
+class Gradient(Enum):
+    r"""Which estimate of the gradient of \(L_K = E \log \frac1K \sum_k w_k\), \(w_k = p(G, z_k) / q(z_k \mid G)\).
+
+    The values are the same, and with \(\tilde w_k = w_k / \sum_l w_l\) the parameters of p get
+    \(\sum_k \tilde w_k\, \partial_\theta \log w_k\) from all three. They differ in what the
+    parameters of q get, on which the draws \(z_k\) depend.
+    """
+
+    PLAIN = "plain"
+    r"""\(\sum_k \tilde w_k\, (\partial_{z_k} \log w_k\, \partial_\phi z_k - \partial_\phi \log q(z_k))\): unbiased; its
+    signal falls below its noise as K grows (Rainforth et al., 2018, arXiv:1802.04537)."""
+    STL = "stl"
+    r"""\(\sum_k \tilde w_k\, \partial_{z_k} \log w_k\, \partial_\phi z_k\), sticking the landing (Roeder, Wu &
+    Duvenaud, 2017, arXiv:1703.09194): unbiased for K = 1; zero where q is the posterior; biased for K > 1."""
+    DREG = "dreg"
+    r"""\(\sum_k \tilde w_k^2\, \partial_{z_k} \log w_k\, \partial_\phi z_k\), doubly reparameterised (Tucker et al.,
+    2018, arXiv:1810.04152): unbiased for every K, of less variance; STL at K = 1."""
+
+
+class Draws(NamedTuple):
+    """K latents drawn for each graph of a batch.
+
+    Attributes:
+        z: `(K * R, D)`, particle after particle; each has R rows, those of the posterior: nodes, or graphs if pooled.
+        log_ratio: `(K, B)`, log p(z_k) - log q(z_k | G).
+        layout: Of the R rows.
+    """
+
+    z: Tensor
+    log_ratio: Tensor
+    layout: Layout
+
+    def reweigh(self, log_weights: Tensor) -> None:
+        r"""Multiplies the gradient that reaches `z` by the normalised weights, the second factor of `Gradient.DREG`.
+
+        Args:
+            log_weights: `(K, B)` all those that are summed with these draws, before the backward pass.
+        """
+        if self.z.requires_grad:
+            shares = log_weights.detach().softmax(0).index_select(1, self.layout.batch).flatten()
+            self.z.register_hook(lambda grad: grad * shares.to(grad.dtype).view(-1, *[1] * (grad.dim() - 1)))
+
+
+def importance_bound(
+    model: GraphVAE,
+    graphs: Graphs,
+    particles: int,
+    noise: Tensor | None = None,
+    chunk: int | None = None,
+    gradient: Gradient = Gradient.PLAIN,
+) -> Tensor:
     r"""The importance-weighted bound, \(\log \frac1K \sum_k p(G, z_k) / q(z_k \mid G)\) for K draws of q.
 
-    Its expectation is a lower bound on log p(G) that rises with K from the ELBO (K = 1) towards it. Labelled
-    convention. The encoder runs once; the particles go one by one through the decoders, and all keep their graph for
-    the gradient.
+    Its expectation \(L_K\) is a lower bound on log p(G) in the labelled convention: \(L_1\) is the ELBO, whose KL
+    divergence is sampled here, and \(L_K \le L_{K+1} \le \log p(G)\). The gap is about \(\mathrm{Var}(w) / 2 K p^2\).
+    Not to be confused with two averages of the same weights: that of log w_k is the ELBO, with less noise, for any K;
+    that weighted by \(\tilde w_k\) exceeds this bound and need not be below log p(G).
 
     Args:
         model: With an encoder that has a density, and likelihoods that are computed: noise in log p inside the
             logarithm of a sum would not average out, and break the bound.
         graphs: A PyG graph, batch or list.
-        particles: K.
+        particles: K. The encoder runs once, and the K particles are decoded as one batch of K·B graphs.
         noise: Standard normal, `(K, ...)` for latents of shape `(...)`; drawn if None.
+        chunk: The most particles to decode at a time, all if None. What is kept for the gradient is then that of one
+            chunk, decoded again in the backward pass.
+        gradient: Of the parameters of q.
 
     Returns:
         `(B,)`.
 
     Raises:
         TypeError: The encoder gives a point mass.
-        ValueError: log p(A | Z) is only estimated.
+        ValueError: log p(A | Z) is only estimated; `particles`, `chunk` or the shape of `noise` is wrong.
+
+    Warns:
+        UserWarning: A graph has so many latent numbers that a few particles change nothing.
 
     References:
         Burda, Grosse & Salakhutdinov, 2015, arXiv:1509.00519.
     """
-    if particles < 1:
-        raise ValueError(f"'particles' must be positive, got {particles}")
-    _check_computed(model, model.edges)
+    return log_importance_weights(model, graphs, particles, noise, chunk, gradient).logsumexp(0) - math.log(particles)
+
+
+def log_importance_weights(
+    model: GraphVAE,
+    graphs: Graphs,
+    particles: int,
+    noise: Tensor | None = None,
+    chunk: int | None = None,
+    gradient: Gradient = Gradient.PLAIN,
+) -> Tensor:
+    r"""Log p(G, z_k) - log q(z_k | G) of K draws of q, `(K, B)`, in float32 at least; \(E\, w_k = p(G)\).
+
+    Arguments, and what is raised, as for `importance_bound`.
+    """
     graphs = model.batch(graphs)
-    q = model.posterior(graphs)
+    drawn = draws(model, model.posterior(graphs), particles, noise, gradient)
+    found = log_likelihoods(model, graphs, drawn.z, particles, chunk) + drawn.log_ratio
+    if gradient is Gradient.DREG:
+        drawn.reweigh(found)
+    return found
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    r"""\((\sum_k w_k)^2 / \sum_k w_k^2\), between 1 and K: how many of K particles carry the sum, `(B,)`.
+
+    Args:
+        log_weights: `(K, B)`, not all minus infinity.
+
+    References:
+        Kong, 1992.
+    """
+    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
+
+
+def draws(
+    model: GraphVAE,
+    q: PerGraph | PointMass,
+    particles: int,
+    noise: Tensor | None = None,
+    gradient: Gradient = Gradient.PLAIN,
+) -> Draws:
+    """K latents of a posterior and their log p(z) - log q(z); arguments as for `importance_bound`.
+
+    For `Gradient.DREG`, call `Draws.reweigh` with the weights.
+    """
+    q = _checked(q, particles, noise, gradient)
+    layout = q.layout.repeated(particles)
+    if q.mean.dtype in (torch.float16, torch.bfloat16):
+        q = q.at_least_single()
+    z = q.rsample(noise, (particles,))
+    density = q.base if gradient is Gradient.PLAIN else q.detached().base
+    log_q = layout.sum(density.log_prob(z).flatten(0, 1))
+    z = z.flatten(0, 1)
+    log_ratio = model.prior(layout).log_prob(z) - log_q
+    return Draws(z, log_ratio.view(particles, -1), q.layout)
+
+
+def log_likelihoods(model: GraphVAE, graphs: Batch, z: Tensor, particles: int, chunk: int | None = None) -> Tensor:
+    """Log p(G | z_k) of K particles, computed and not estimated, `(K, B)`.
+
+    Args:
+        model: What decodes.
+        graphs: From `model.batch`.
+        z: `(K * R, D)`, particle after particle.
+        particles: K.
+        chunk: As for `importance_bound`.
+    """
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"'chunk' must be positive, got {chunk}")
+    chunk = min(chunk or particles, particles)
+    whole = copies(graphs, chunk)
+    found = []
+    for part in z.to(graphs.x.dtype).view(particles, -1, *z.shape[1:]).split(chunk):
+        batch = whole if len(part) == chunk else copies(graphs, len(part))
+        rows = part.flatten(0, 1)
+        if chunk < particles and torch.is_grad_enabled():
+            value = checkpoint(model.log_likelihood, batch, rows, exact=True, use_reentrant=False)
+        else:
+            value = model.log_likelihood(batch, rows, exact=True)
+        found.append(value.view(len(part), -1))
+    return torch.cat(found)
+
+
+def _checked(q: PerGraph | PointMass, particles: int, noise: Tensor | None, gradient: Gradient) -> PerGraph:
     if isinstance(q, PointMass):
         raise TypeError("'model' must have an encoder with a density, a PointMass has none; use NormalEncoder")
-    if noise is not None and len(noise) != particles:
-        raise ValueError(f"'noise' must have one draw for each of the {particles} particles, got {len(noise)}")
-    prior = model.prior(q.layout)
-    log_weights = []
-    for k in range(particles):
-        z = q.rsample(None if noise is None else noise[k])
-        if k == 0 and model.edges is not None:
-            _check_computed(model, model.edges(z, graphs.layout))
-        log_weights.append(model.log_likelihood(graphs, z) + prior.log_prob(z) - q.log_prob(z))
-    return torch.stack(log_weights).logsumexp(0) - math.log(particles)
-
-
-def _check_computed(model: GraphVAE, edges: object) -> None:
-    """Checks that neither a factor, with what it holds, nor a distribution says of itself that it is estimated."""
-    parts = edges.modules() if isinstance(edges, nn.Module) else [edges]
-    if any(getattr(part, "estimated", False) for part in parts):
+    if not isinstance(gradient, Gradient):
+        raise TypeError(f"'gradient' must be a bounds.Gradient, such as Gradient.DREG, got {gradient!r}")
+    if particles < 1:
+        raise ValueError(f"'particles' must be positive, got {particles}")
+    if noise is not None and noise.shape != (particles, *q.mean.shape):
         raise ValueError(
-            f"'model' must compute log p(A|Z), its edge factor {type(model.edges).__name__} estimates it, and noise "
-            "inside the logarithm breaks the bound; use the factor it wraps, model.edges.factor, which sums exactly"
+            f"'noise' must have one draw for each of the {particles} particles, of shape "
+            f"{(particles, *q.mean.shape)}, got {tuple(noise.shape)}"
+        )
+    _warn_of_many_latents(q, particles)
+    return q
+
+
+def _warn_of_many_latents(q: PerGraph, particles: int) -> None:
+    largest = max(q.layout.host_sizes) * q.mean[:1].numel()
+    if particles > 1 and largest > _MANY_LATENTS:
+        warnings.warn(
+            f"a graph has {largest} latent numbers, more than {_MANY_LATENTS}: the variance of its log-weights grows "
+            f"with them, so that one of the {particles} particles has nearly all the weight and the bound is little "
+            "better than the ELBO; look at effective_sample_size, and use elbo, or an encoder with 'pool'",
+            stacklevel=5,
         )
