@@ -176,13 +176,7 @@ class BernoulliEdges:
 
     def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
         """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
-        values = at_least_single(values)
-        if self.layout.num_graphs == 1:
-            total = values.sum(0, keepdim=True)
-        else:
-            graphs = self.layout.batch.index_select(0, edge_index[0])
-            total = values.new_zeros(self.layout.num_graphs).index_add(0, graphs, values)
-        return total if self.directed else total / 2
+        return sum_over_edges(values, edge_index, self.layout, self.directed)
 
     def log_prob(self, edge_index: Tensor) -> Tensor:
         """Log-probability of the edges, exact over all pairs: `(B,)`.
@@ -221,6 +215,17 @@ class BernoulliEdges:
             found.append(torch.stack([tile.rows[block, row], tile.cols[block, column]]))
         edges = torch.cat(found, 1)
         return edges if self.directed else torch.cat([edges, edges.flip(0)], 1)
+
+
+def sum_over_edges(values: Tensor, edge_index: Tensor, layout: Layout, directed: bool) -> Tensor:
+    """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`; half of it unless `directed`."""
+    values = at_least_single(values)
+    if layout.num_graphs == 1:
+        total = values.sum(0, keepdim=True)
+    else:
+        graphs = layout.batch.index_select(0, edge_index[0])
+        total = values.new_zeros(layout.num_graphs).index_add(0, graphs, values)
+    return total if directed else total / 2
 
 
 class EdgeDistribution(Protocol):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphvae.distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
+from graphvae.fixed_order import FixedOrderEdges, places_of
 from graphvae.graphs import Layout
 
 
@@ -127,6 +128,100 @@ class Bilinear(nn.Module):
         return BernoulliEdges(h @ self.weight, h, self.bias, layout, directed=True)
 
 
+class DenseEdges(nn.Module):
+    r"""Undirected edges of a whole graph from one latent: a logit for every pair of `max_nodes` numbered places.
+
+    The logits are a linear map of h = network(z), row by row; a graph of n nodes takes the first n places. It is made
+    for latents of graphs, an encoder with `pool`.
+
+    Deliberately not equivariant: node i of a graph is at place i, and log p(A | z) is that of the labelled graph as it
+    is numbered. The numbering of a data set means nothing, so train and judge it by the bounds over orderings
+    (`bounds`), for which `log_probs` of its distribution scores many orders of a graph, decoded once.
+
+    Args:
+        max_nodes: Places k; no graph may have more nodes.
+        hidden: Width H of h.
+        density: As for `InnerProduct`; every logit starts near its log-odds.
+        network: `(B, D) -> (B, H)` on rows, or None for h = z.
+
+    References:
+        Simonovsky & Komodakis, "GraphVAE", 2018, arXiv:1802.03480.
+    """
+
+    directed: bool = False
+
+    def __init__(self, max_nodes: int, hidden: int, density: float, network: nn.Module | None = None) -> None:
+        super().__init__()
+        if max_nodes < 2 or hidden < 1:
+            raise ValueError(f"'max_nodes' must be at least 2 and 'hidden' positive, got {max_nodes} and {hidden}")
+        self.max_nodes, self.hidden, self.density = max_nodes, hidden, density
+        self.network = network
+        self.scores = nn.Linear(hidden, max_nodes * (max_nodes - 1) // 2)
+        nn.init.normal_(self.scores.weight, std=0.1 / math.sqrt(hidden))
+        nn.init.constant_(self.scores.bias, _log_odds(density))
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> FixedOrderEdges:
+        """The distribution over edges given `(B, D)` latents of graphs; without a layout, of one with all places.
+
+        Raises:
+            ValueError: Not one row per graph, or a graph of more than `max_nodes` nodes.
+        """
+        layout = layout or Layout.single(self.max_nodes, z.device)
+        if z.dim() != 2 or z.size(0) != layout.num_graphs:
+            raise ValueError(
+                f"'z' must have one row for each of the {layout.num_graphs} graphs, got shape {tuple(z.shape)}; "
+                "DenseEdges decodes latents of whole graphs, which an encoder with 'pool' gives"
+            )
+        _check_places(layout, self.max_nodes)
+        h = z if self.network is None else self.network(z)
+        if h.size(1) != self.hidden:
+            raise ValueError(
+                f"'hidden' must be the width of {'z' if self.network is None else 'network(z)'}, got {self.hidden} for "
+                f"{h.size(1)} columns"
+            )
+        return FixedOrderEdges(self.scores(h), layout)
+
+
+class Positioned(nn.Module):
+    """An edge factor that is told the place of each node in its graph: the smallest one that depends on their order.
+
+    It adds a learned vector of the place to the latent of the node, before `factor`. As for `DenseEdges`, log p(A | Z)
+    is that of the labelled graph as it is numbered, and the bounds over orderings are what to train and judge it by.
+
+    Args:
+        factor: An edge factor on latents of nodes.
+        max_nodes: Places; no graph may have more nodes.
+        latent: Dimension D of the latents.
+    """
+
+    def __init__(self, factor: nn.Module, max_nodes: int, latent: int) -> None:
+        super().__init__()
+        if max_nodes < 1 or latent < 1:
+            raise ValueError(f"'max_nodes' and 'latent' must be positive, got {max_nodes} and {latent}")
+        self.factor = _edge_factor(factor)
+        self.max_nodes, self.latent = max_nodes, latent
+        self.places = nn.Embedding(max_nodes, latent)
+
+    @property
+    def directed(self) -> bool:
+        """Whether pairs are ordered."""
+        return bool(self.factor.directed)
+
+    def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+        """The distribution over edges given `(N, D)` latents.
+
+        Raises:
+            ValueError: Not one row per node, or a graph of more than `max_nodes` nodes.
+        """
+        layout = layout or Layout.single(z.size(0), z.device)
+        layout.check_rows(z)
+        if z.size(1) != self.latent:
+            raise ValueError(f"'z' must have 'latent' = {self.latent} columns, got {z.size(1)}")
+        _check_places(layout, self.max_nodes)
+        edges: BernoulliEdges = self.factor(z + self.places(places_of(layout)), layout)
+        return edges
+
+
 class Estimated(nn.Module):
     """An edge factor of which log p(A | Z) is estimated from some pairs instead of summed over all of them.
 
@@ -143,8 +238,7 @@ class Estimated(nn.Module):
 
     def __init__(self, factor: nn.Module, estimator: EdgeEstimator) -> None:
         super().__init__()
-        if not hasattr(factor, "directed"):
-            raise TypeError(f"'factor' must be an edge factor with the attribute 'directed', got {_kind(factor)}")
+        factor = _edge_factor(factor)
         if not hasattr(estimator, "log_normalizer"):
             raise TypeError(f"'estimator' must be one of graphvae.estimates, got {_kind(estimator)}")
         if getattr(factor, "estimated", False):
@@ -159,6 +253,20 @@ class Estimated(nn.Module):
     def forward(self, z: Tensor, layout: Layout | None = None) -> EstimatedEdges:
         """The distribution over edges given latents `z`."""
         return EstimatedEdges(self.factor(z, layout), self.estimator)
+
+
+def _edge_factor(factor: nn.Module) -> nn.Module:
+    if not hasattr(factor, "directed"):
+        raise TypeError(f"'factor' must be an edge factor with the attribute 'directed', got {_kind(factor)}")
+    return factor
+
+
+def _check_places(layout: Layout, max_nodes: int) -> None:
+    largest = max(layout.host_sizes)
+    if largest > max_nodes:
+        raise ValueError(
+            f"'max_nodes' must be at least the size of the largest graph, got {max_nodes} for one of {largest} nodes"
+        )
 
 
 def _kind(given: object) -> str:

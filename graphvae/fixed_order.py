@@ -1,0 +1,126 @@
+"""Edges of graphs whose nodes are numbered places: one row of scores per graph, one score per pair of places."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from graphvae.distributions import sum_over_edges
+from graphvae.graphs import Layout, at_least_single, ranks
+from graphvae.pairs import softplus
+
+
+def places_of(layout: Layout) -> Tensor:
+    """`(N,)`: the place 0, 1, ... of each node within its graph."""
+    return torch.arange(layout.num_rows, device=layout.ptr.device) - layout.ptr[layout.batch]
+
+
+class FixedOrderEdges:
+    r"""Independent undirected edges between numbered places: `p(A | z)` of a decoder that gives each pair a logit.
+
+    The pair of places i < j has the score j(j - 1)/2 + i, so that a graph of n nodes takes the first n(n - 1)/2. Node
+    i of a graph is at place i: to relabel a graph changes its probability.
+
+    Convention: labelled graphs without self loops. Probabilities of all graphs of a size sum to one.
+
+    Args:
+        scores: `(B, P)` log-odds, one row per graph; half precision is taken as float32.
+        layout: Of the nodes; no graph has more than P pairs.
+    """
+
+    directed: bool = False
+
+    def __init__(self, scores: Tensor, layout: Layout) -> None:
+        if scores.dim() != 2 or scores.size(0) != layout.num_graphs:
+            raise ValueError(
+                f"'scores' must be (B, P) with one row for each of the {layout.num_graphs} graphs of 'layout', "
+                f"got shape {tuple(scores.shape)}"
+            )
+        self.scores = at_least_single(scores)
+        self.layout = layout
+
+    def logits(self, pairs: Tensor) -> Tensor:
+        """Log-odds of `pairs` `(2, P)` of different nodes of one graph: `(P,)`."""
+        graphs = self.layout.batch.index_select(0, pairs[0])
+        first, second = pairs - self.layout.ptr.index_select(0, graphs)
+        return self._flat.index_select(0, graphs * self.scores.size(1) + _number(first, second))
+
+    def log_normalizer(self) -> Tensor:
+        """The sum over all pairs of softplus(s), `(B,)`: minus the log-probability of the graph without edges."""
+        return torch.where(self._counts, softplus(self.scores), 0).sum(1)
+
+    def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
+        """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
+        return sum_over_edges(values, edge_index, self.layout, directed=False)
+
+    def log_prob(self, edge_index: Tensor) -> Tensor:
+        """Log-probability of the edges: `(B,)`.
+
+        Args:
+            edge_index: `(2, E)`, both directions of an undirected edge present.
+        """
+        return self.edge_sum(self.logits(edge_index), edge_index) - self.log_normalizer()
+
+    def log_probs(self, edge_index: Tensor, orders: Tensor) -> Tensor:
+        """Log-probability of the edges in K orders: `(K, B)`; time and memory O(K·E).
+
+        It is that of `graphs.relabelled(graphs, orders)`, whose edges are looked up at their new places; the sum over
+        all pairs is the same for every order.
+
+        Args:
+            edge_index: `(2, E)`, both directions of an undirected edge present.
+            orders: `(K, N)`; in relabelled graph k new node i is old node `orders[k, i]`, of the same graph.
+        """
+        once = edge_index[:, edge_index[0] < edge_index[1]]
+        graphs = self.layout.batch.index_select(0, once[0])
+        places = ranks(orders) - self.layout.ptr[self.layout.batch]
+        first, second = places.index_select(1, once[0]), places.index_select(1, once[1])
+        numbers = graphs * self.scores.size(1) + _number(first, second)
+        scores = self._flat.index_select(0, numbers.flatten()).view_as(numbers)
+        total = scores.new_zeros(len(orders), self.layout.num_graphs).index_add(1, graphs, scores)
+        return total - self.log_normalizer()
+
+    def expected_edges(self) -> Tensor:
+        """The mean number of edges, `(B,)`; without gradient."""
+        return torch.where(self._counts, self.scores.detach().sigmoid(), 0).sum(1)
+
+    def all_logits(self) -> Iterator[Tensor]:
+        """The log-odds of every pair, without gradient, in one piece."""
+        yield self.scores.detach()[self._counts]
+
+    def double(self) -> FixedOrderEdges:
+        """The same edges in float64."""
+        return FixedOrderEdges(self.scores.double(), self.layout)
+
+    def shifted(self, log_odds: float) -> FixedOrderEdges:
+        """The same edges with `log_odds` added to every logit."""
+        return FixedOrderEdges(self.scores + log_odds, self.layout)
+
+    @torch.no_grad()
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A draw of all pairs, as `edge_index` `(2, E)` with both directions of an edge."""
+        chance = torch.where(self._counts, self.scores.sigmoid(), 0)
+        graphs, numbers = torch.bernoulli(chance, generator=generator).nonzero(as_tuple=True)
+        places = (1 + math.isqrt(1 + 8 * self.scores.size(1))) // 2
+        # Below the diagonal, row by row: the order in which pairs are numbered.
+        later, earlier = torch.tril_indices(places, places, -1, device=self.scores.device)
+        edges = torch.stack([earlier[numbers], later[numbers]]) + self.layout.ptr[graphs]
+        return torch.cat([edges, edges.flip(0)], 1)
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        return self.scores.flatten()
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        """`(B, P)`: which scores belong to a pair of the graph."""
+        return torch.arange(self.scores.size(1), device=self.scores.device) < self.layout.num_pairs[:, None]
+
+
+def _number(first: Tensor, second: Tensor) -> Tensor:
+    later = torch.maximum(first, second)
+    return later * (later - 1) // 2 + torch.minimum(first, second)
