@@ -57,6 +57,8 @@ class GraphVAE(nn.Module):
         edges: p(A | Z): `edges(z, layout)`; None to leave the edges out of the likelihood.
         features: p(X | A, Z): `features(z, edge_index, layout)`; None to leave the features out.
         sizes: p(n): `sizes()`; needed to sample graphs, and part of the likelihood when given.
+        orderings: r(order | G): `orderings(graphs)`; for bounds over orderings, where it is trained and saved with the
+            rest. The likelihood does not know of it.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class GraphVAE(nn.Module):
         edges: EdgeFactor | None = None,
         features: FeatureFactor | None = None,
         sizes: nn.Module | None = None,
+        orderings: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if edges is None and features is None:
@@ -76,6 +79,7 @@ class GraphVAE(nn.Module):
                 raise TypeError(f"'{name}' must have the attribute '{lacking[0]}', {type(factor).__name__} has none")
         self.prior, self.encoder = prior, encoder
         self.edges, self.features, self.sizes = edges, features, sizes
+        self.orderings = orderings
 
     def batch(self, graphs: Graphs) -> Batch:
         """Checks `graphs` against this model and returns them as one batch on the model's device.

@@ -1,0 +1,63 @@
+"""The gradient of a bound with respect to what discrete draws, such as orders, are drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Baseline: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def log_mean_exp(log_weights: Tensor, log_r: Tensor, baseline: Baseline | None = None) -> Tensor:
+    r"""Log of the mean of K weights, with the gradient that is due to the draws of r, which themselves have none.
+
+    The gradient of \(E_r\, L\) is that of L plus \(\sum_k (L - b_k)\, \partial \log r(\pi_k)\), for any baseline
+    \(b_k\) that does not depend on draw k.
+
+    Args:
+        log_weights: `(K, B)`.
+        log_r: `(K, B)` log-probabilities of the draws; with a gradient if r is learned.
+        baseline: `vimco` if None.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        ValueError: r is learned and there is one draw only.
+    """
+    bound = log_weights.logsumexp(0) - math.log(len(log_weights))
+    if not (log_r.requires_grad and torch.is_grad_enabled()):
+        return bound
+    if len(log_r) < 2:
+        raise ValueError("a learned ordering needs at least 2 orders, for its baseline; got 1")
+    advantage = bound.detach() - (baseline or vimco)(log_weights.detach())
+    return bound + (advantage * (log_r - log_r.detach())).sum(0)
+
+
+def vimco(log_weights: Tensor) -> Tensor:
+    """For each k the bound with its log-weight replaced by the mean of the others': `(K, B)`.
+
+    References:
+        Mnih & Rezende, 2016, arXiv:1602.06725.
+    """
+    others = (log_weights.sum(0) - log_weights) / (len(log_weights) - 1)
+    return _without_each(log_weights, others) - math.log(len(log_weights))
+
+
+def leave_one_out(log_weights: Tensor) -> Tensor:
+    """For each k the bound from the other K - 1 alone: `(K, B)`.
+
+    References:
+        Kool, van Hoof & Welling, 2019 (REINFORCE with a leave-one-out baseline).
+    """
+    return _without_each(log_weights, torch.full_like(log_weights, -torch.inf)) - math.log(len(log_weights) - 1)
+
+
+def _without_each(log_weights: Tensor, instead: Tensor) -> Tensor:
+    """`(K, B)` log-sum-exp of each column with its k-th entry replaced by `instead[k]`."""
+    itself = torch.eye(len(log_weights), dtype=torch.bool, device=log_weights.device)[:, :, None]
+    return torch.where(itself, instead[:, None], log_weights[None]).logsumexp(1)

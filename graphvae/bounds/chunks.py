@@ -1,0 +1,31 @@
+"""Particles and orderings as one batch, or as several where memory is short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def in_chunks(function: Callable[..., Tensor], chunk: int | None, *stacks: Tensor) -> Tensor:
+    """`function(*stacks)`, for at most `chunk` rows of each stack at a time; all at once if None.
+
+    What is kept for the gradient is then that of one chunk, computed again in the backward pass.
+
+    Args:
+        function: Of stacks of K rows, to `(K, ...)`, row by row.
+        chunk: The most rows at a time.
+        stacks: `(K, ...)` each.
+
+    Raises:
+        ValueError: `chunk` is not positive.
+    """
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"'chunk' must be positive, got {chunk}")
+    if chunk is None or chunk >= len(stacks[0]):
+        return function(*stacks)
+    step = partial(checkpoint, function, use_reentrant=False) if torch.is_grad_enabled() else function
+    return torch.cat([step(*parts) for parts in zip(*(stack.split(chunk) for stack in stacks), strict=True)])

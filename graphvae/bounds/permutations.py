@@ -1,0 +1,301 @@
+r"""Bounds over node orderings, for models in which the order of the nodes matters.
+
+A decoder such as `edges.DenseEdges` gives the relabellings of a graph different probabilities. Three sums over them are
+in use (`conventions.Convention`): \(\sum_\pi p(\pi G)\), which is no probability; its mean, the symmetrised
+\(\bar p(G)\); and \(p([G])\), over the distinct images, the probability of the isomorphism class. Each function says
+which one it bounds. All take one batch of K orders; no order is ever broken by the input's numbering of the nodes.
+
+Every weight is \(w(\pi, z) = p(\pi G, z) / q(z)\) with z drawn from q: its logarithm enters a log-sum-exp as it is. An
+ELBO with a KL divergence in closed form, or an average of log-weights, must not: the exponential of such a noisy number
+can have a mean above \(p(\pi G)\), or throws away what the sum is for.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphvae.bounds.baselines import Baseline, log_mean_exp
+from graphvae.bounds.chunks import in_chunks
+from graphvae.bounds.importance import draws
+from graphvae.conventions import log_relabellings
+from graphvae.graphs import copies, relabelled
+from graphvae.model import Graphs, GraphVAE
+from graphvae.order_sets import drawn_without_replacement, first_of_each, images, log_inclusion_weights, names
+from graphvae.orderings import Ordering
+
+
+def outer_bound(
+    model: GraphVAE,
+    graphs: Graphs,
+    orders: Tensor,
+    noise: Tensor | None = None,
+    chunk: int | None = None,
+    encode_each: bool = False,
+) -> Tensor:
+    r"""One-sample estimate of \(\log \sum_{\pi \in S} \exp \mathrm{ELBO}(\pi G)\), a latent for each ordering.
+
+    Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below: the estimate's expectation
+    lies between the expression above and \(\log \sum_{\pi \in S} p(\pi G)\). It grows with S, by up to log |S|; so bounds
+    with sets of different sizes say nothing about models.
+
+    Args:
+        model: With an encoder that has a density and likelihoods that are computed.
+        graphs: A PyG graph, batch or list.
+        orders: `(K, N)` the set S for each graph; an order given twice counts once.
+        noise: Standard normal, `(K, ...)` for latents of shape `(...)`; drawn if None.
+        chunk: Orderings at a time, to bound memory; all if None.
+        encode_each: Run the encoder on every relabelled graph, for one that is not equivariant. Otherwise it runs once
+            and its posterior is relabelled; for any encoder that is still a bound.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        TypeError: The encoder gives a point mass.
+        ValueError: log p(A | Z) is only estimated; `orders` is not one order of each graph per row.
+    """
+    graphs = model.batch(graphs)
+    _check_orders(orders, graphs)
+    weights = _paired(model, graphs, orders, noise, chunk, encode_each)
+    return _over_first(weights, first_of_each(names(orders, graphs.layout)))
+
+
+def inner_bound(
+    model: GraphVAE,
+    graphs: Graphs,
+    orders: Tensor,
+    particles: int = 1,
+    noise: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    r"""Estimate of \(E_{q(z | G)} \log \sum_{\pi \in S} p(\pi G | z)\, p(z) / q(z | G)\): all orderings share a latent.
+
+    Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below. For the same S and an
+    equivariant encoder it is at least `outer_bound`, at the price of one pass of encoder and decoder for each particle;
+    an edge factor that scores places (`DenseEdges`) decodes once for all orderings. Latents of nodes are relabelled
+    with them. Graph matching is the case |S| = 1.
+
+    Args:
+        model, graphs, orders, chunk: As for `outer_bound`.
+        particles: M latents, importance-weighted: the mean of M such sums goes inside the logarithm.
+        noise: Standard normal, `(M, ...)` for latents of shape `(...)`; drawn if None.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        TypeError, ValueError: As `outer_bound`.
+
+    References:
+        Matching as |S| = 1: Simonovsky & Komodakis, 2018, arXiv:1802.03480.
+    """
+    graphs = model.batch(graphs)
+    _check_orders(orders, graphs)
+    return _over_first(_shared(model, graphs, orders, particles, noise, chunk), first_of_each(names(orders, graphs.layout)))
+
+
+def image_bound(
+    model: GraphVAE,
+    graphs: Graphs,
+    orders: Tensor,
+    particles: int = 1,
+    noise: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    r"""As `inner_bound` over the distinct relabelled graphs among \(\{\pi G : \pi \in S\}\).
+
+    Bounds \(\log p([G])\), `Convention.ISOMORPHISM_CLASS`, from below, and equals it (up to the latents) when S has
+    every image. No automorphism has to be counted: orderings that differ by one give one image, counted once.
+
+    Args:
+        model, graphs, orders, particles, noise, chunk: As for `inner_bound`.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        TypeError, ValueError: As `outer_bound`.
+    """
+    graphs = model.batch(graphs)
+    _check_orders(orders, graphs)
+    return _over_first(_shared(model, graphs, orders, particles, noise, chunk), first_of_each(images(graphs, orders)))
+
+
+def permutation_bound(
+    model: GraphVAE,
+    graphs: Graphs,
+    orderings: Ordering,
+    num_orders: int,
+    particles: int = 1,
+    *,
+    replace: bool = True,
+    baseline: Baseline | None = None,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    r"""Orderings by importance sampling, \(\log \frac1K \sum_k p(\pi_k G | z) / (n!\, r(\pi_k | G))\), with a shared latent.
+
+    Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, for any r; at
+    K = 1 the gap has a part from the ordering, KL(r || p(order | G)), which more orders close. Latents are shared as in
+    `inner_bound`, so what the posterior of the latents lacks is closed by `particles`, not by orders. A uniform r makes
+    it log-mean-exp over random orders. Training it also trains a learned ordering.
+
+    Args:
+        model, graphs, particles, chunk: As for `inner_bound`.
+        orderings: r(order | G), see `orderings`.
+        num_orders: K.
+        replace: Whether an order may come twice. Without, the weights are those of `order_sets.log_inclusion_weights`:
+            as unbiased, less noise, exact once r has no other orders. Not for training a learned ordering.
+        baseline: What a learned ordering's score-function gradient subtracts, `vimco` (if None) or `leave_one_out`.
+        noise: Standard normal, `(M, ...)` for latents of shape `(...)`; drawn if None.
+        generator: For the orders.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        TypeError: The encoder gives a point mass.
+        ValueError: log p(A | Z) is only estimated; a learned ordering trained with one order or without replacement.
+
+    References:
+        Li et al., "Learning deep generative models of graphs", 2018, arXiv:1803.03324 (importance-sampled orderings).
+    """
+    graphs = model.batch(graphs)
+    r = orderings(graphs)
+    if replace:
+        orders = r.sample(_positive(num_orders), generator)
+        log_r = r.log_prob(orders)
+        log_f = _shared(model, graphs, orders, particles, noise, chunk)
+        bound = log_mean_exp(log_f - log_r, log_r, baseline)
+    else:
+        orders, present = drawn_without_replacement(r, graphs.layout, _positive(num_orders), generator)
+        log_r = r.log_prob(orders)
+        _check_fixed(log_r)
+        log_f = _shared(model, graphs, orders, particles, noise, chunk)
+        bound = (log_f + log_inclusion_weights(log_r, present).to(log_f)).logsumexp(0)
+    return bound - log_relabellings(graphs).to(bound)
+
+
+def joint_bound(
+    model: GraphVAE,
+    graphs: Graphs,
+    orderings: Ordering,
+    particles: int,
+    *,
+    baseline: Baseline | None = None,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    chunk: int | None = None,
+    encode_each: bool = False,
+) -> Tensor:
+    r"""Orders and latents together, \(\log \frac1K \sum_k p(\pi_k G, z_k) / (n!\, r(\pi_k | G)\, q(z_k | \pi_k G))\).
+
+    Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, and rises to it
+    with K. Every order has a latent of its own, and is decoded on its own. With `encode_each` and `orderings.Uniform()`
+    it is the bound for an encoder that is not equivariant before a decoder that is.
+
+    Args:
+        model, graphs, noise, chunk, encode_each: As for `outer_bound`.
+        orderings, baseline, generator: As for `permutation_bound`.
+        particles: K pairs of an order and a latent.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        TypeError, ValueError: As `permutation_bound`.
+    """
+    graphs = model.batch(graphs)
+    r = orderings(graphs)
+    orders = r.sample(_positive(particles), generator)
+    log_r = r.log_prob(orders)
+    log_weights = _paired(model, graphs, orders, noise, chunk, encode_each) - log_r
+    bound = log_mean_exp(log_weights, log_r, baseline)
+    return bound - log_relabellings(graphs).to(bound)
+
+
+def _shared(
+    model: GraphVAE, graphs: Batch, orders: Tensor, particles: int, noise: Tensor | None, chunk: int | None
+) -> Tensor:
+    """`(K, B)` log of the mean over M latents of p(order G, z) / q(z | G), the same latents for every order."""
+    drawn = draws(model, model.posterior(graphs), particles, noise)
+    whole = copies(graphs, particles)
+    shifts = graphs.layout.num_rows * torch.arange(particles, device=orders.device)
+    moved = (orders[:, None] + shifts[:, None]).flatten(1)
+    edges = None if model.features is not None or _of_nodes(drawn.z, whole) else model.edges(drawn.z, whole.layout)
+    if hasattr(edges, "log_probs"):
+        found = in_chunks(partial(edges.log_probs, whole.edge_index), chunk, moved)
+        found = found if model.sizes is None else found + model.sizes().log_prob(whole.layout.sizes)
+    else:
+        found = _decoded(model, whole, drawn.z.expand(len(orders), *drawn.z.shape), moved, chunk)
+    return (found.view(len(orders), particles, -1) + drawn.log_ratio).logsumexp(1) - math.log(particles)
+
+
+def _paired(
+    model: GraphVAE, graphs: Batch, orders: Tensor, noise: Tensor | None, chunk: int | None, encode_each: bool
+) -> Tensor:
+    """`(K, B)` log p(order G, z) / q(z), a latent for each order."""
+    if not encode_each:
+        drawn = draws(model, model.posterior(graphs), len(orders), noise)
+        z = drawn.z.view(len(orders), -1, *drawn.z.shape[1:])
+        return _decoded(model, graphs, z, orders, chunk) + drawn.log_ratio
+
+    def weights(orders: Tensor, *noise: Tensor) -> Tensor:
+        moved = relabelled(graphs, orders)
+        drawn = draws(model, model.posterior(moved), 1, *(part.flatten(0, 1)[None] for part in noise))
+        return (model.log_likelihood(moved, drawn.z, exact=True) + drawn.log_ratio[0]).view(len(orders), -1)
+
+    return in_chunks(weights, chunk, orders, *([] if noise is None else [noise]))
+
+
+def _decoded(model: GraphVAE, graphs: Batch, z: Tensor, orders: Tensor, chunk: int | None) -> Tensor:
+    """`(K, B)` log p(order G | z) of K orders and `(K, R, D)` latents, which are relabelled if they are of nodes."""
+
+    def decoded(orders: Tensor, z: Tensor) -> Tensor:
+        if _of_nodes(z[0], graphs):
+            z = z.gather(1, orders[:, :, None].expand(-1, -1, z.size(2)))
+        return model.log_likelihood(relabelled(graphs, orders), z.flatten(0, 1), exact=True).view(len(orders), -1)
+
+    return in_chunks(decoded, chunk, orders, z)
+
+
+def _of_nodes(z: Tensor, graphs: Batch) -> bool:
+    return z.size(0) == graphs.layout.num_rows
+
+
+def _over_first(log_weights: Tensor, counts: Tensor) -> Tensor:
+    return log_weights.masked_fill(~counts, -torch.inf).logsumexp(0)
+
+
+def _check_orders(orders: Tensor, graphs: Batch) -> None:
+    layout = graphs.layout
+    if orders.dim() != 2 or orders.size(1) != layout.num_rows or orders.size(0) == 0 or orders.dtype != torch.long:
+        raise ValueError(
+            f"'orders' must be (K, {layout.num_rows}) int64, one order of all nodes per row, got {tuple(orders.shape)} of "
+            f"{orders.dtype}; orderings.Uniform().sample(graphs, K) makes some"
+        )
+    nodes = torch.arange(layout.num_rows, device=orders.device)
+    if not torch.equal(orders.sort(1).values, nodes.expand_as(orders)) or bool(
+        (layout.batch[orders] != layout.batch).any()
+    ):
+        raise ValueError("'orders' must be permutations that keep every node in its own graph, in batch numbering")
+
+
+def _positive(number: int) -> int:
+    if number < 1:
+        raise ValueError(f"the number of orders must be positive, got {number}")
+    return number
+
+
+def _check_fixed(log_r: Tensor) -> None:
+    if log_r.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "'replace' must be True to train a learned ordering: draws without replacement have no score function here; "
+            "or evaluate under torch.no_grad()"
+        )

@@ -1,0 +1,124 @@
+"""Sets of orders: which of them, or of the graphs they make, are the same; draws without replacement."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphvae.colours import mixed, of_features
+from graphvae.graphs import Layout, layout_of_edges, ranks
+from graphvae.orders import OrderDistribution
+
+_ROUNDS = 64  # Of draws, before a set is left smaller than asked for.
+_REMAINING = 1e-12  # A distribution whose drawn orders lack no more than this has been exhausted.
+
+
+def names(orders: Tensor, layout: Layout) -> Tensor:
+    """`(K, B)` int64 hashes: equal for equal orders of a graph, and otherwise different up to collisions."""
+    slots = torch.arange(layout.num_rows, device=orders.device)
+    return _per_graph(mixed(mixed(slots) ^ orders), layout)
+
+
+def images(graphs: Batch, orders: Tensor) -> Tensor:
+    r"""`(K, B)` int64 hashes of the relabelled graphs \(\pi G\), features and edges: equal for equal graphs.
+
+    Unequal graphs have equal hashes with probability \(2^{-64}\); a bound over distinct images then leaves one out, and
+    stays a bound.
+
+    Args:
+        graphs: A checked batch with N nodes.
+        orders: `(K, N)`.
+    """
+    first = graphs.layout.ptr[:-1].index_select(0, graphs.layout.batch)
+    place = mixed(ranks(orders) - first)
+    source, target = (place.index_select(1, graphs.edge_index[side]) for side in (0, 1))
+    found = _per_graph(mixed(source + 3 * target), layout_of_edges(graphs))
+    if graphs.x is None:
+        return found
+    slots = torch.arange(graphs.layout.num_rows, device=orders.device) - first
+    return found + _per_graph(mixed(mixed(slots) ^ of_features(graphs)[orders]), graphs.layout)
+
+
+def first_of_each(hashes: Tensor) -> Tensor:
+    """`(K, B)` whether no earlier row has the same hash in that column."""
+    values, places = hashes.sort(0, stable=True)
+    new = torch.ones_like(values, dtype=torch.bool)
+    new[1:] = values[1:] != values[:-1]
+    return torch.empty_like(new).scatter_(0, places, new)
+
+
+@torch.no_grad()
+def drawn_without_replacement(
+    r: OrderDistribution, layout: Layout, num_orders: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Distinct orders, drawn one after another from what `r` has left.
+
+    Args:
+        r: Over orders of graphs with this layout.
+        layout: Of N nodes in B graphs.
+        num_orders: K. Fewer are found of a graph for which `r` has fewer, or very unequal ones.
+        generator: To draw from.
+
+    Returns:
+        `(K, N)` orders, and `(K, B)` which of them count.
+    """
+    drawn = r.sample(num_orders, generator)
+    for _ in range(_ROUNDS):
+        new = first_of_each(names(drawn, layout))
+        lacks = 1 - r.log_prob(drawn).double().exp().masked_fill(~new, 0).sum(0)
+        if bool(((new.sum(0) >= num_orders) | (lacks <= _REMAINING)).all()):
+            break
+        drawn = torch.cat([drawn, r.sample(num_orders, generator)])
+    # The first appearances, in the order in which they came, before everything else.
+    chosen = (~new).long().argsort(0, stable=True)[:num_orders]
+    return drawn.gather(0, chosen.index_select(1, layout.batch)), new.gather(0, chosen)
+
+
+def log_inclusion_weights(log_probs: Tensor, present: Tensor) -> Tensor:
+    r"""Logarithms of weights c with \(E \sum_{\pi \in S} c_\pi f(\pi) = \sum_\pi f(\pi)\), S drawn without replacement.
+
+    \(c_\pi = \Pr(S | \pi \text{ came first}) / \Pr(S)\): the importance weight 1 / r of one draw, averaged over which
+    of S it was. With \(\rho\) the probability outside S, and clocks that ring at rates r,
+    \(\Pr(S) = \int_0^\infty e^{-v} \prod_{\pi \in S} (1 - e^{-v r_\pi / \rho}) dv\), and the numerator leaves out the
+    factor of \(\pi\). For a uniform r they are n! / K, for tiny probabilities 1 / (K r). If S is all that r gives,
+    or holds fewer than asked for, they are 1: never more than they should be, so that bounds stay bounds.
+
+    Args:
+        log_probs: `(K, B)` log r of distinct orders.
+        present: `(K, B)` which of them are in S.
+
+    Returns:
+        `(K, B)` float64; minus infinity where not present.
+
+    References:
+        Murthy, 1957 (the estimator); Kool, van Hoof & Welling, 2020, arXiv:2002.06043 (its integrals).
+    """
+    log_r = log_probs.double().masked_fill(~present, -torch.inf)
+    rest = 1 - log_r.exp().sum(0)
+    whole = (rest <= _REMAINING) | ~present.all(0)
+    log_v = _nodes(len(log_r), log_r.device)[:, None, None]
+    rang = _log1mexp(log_v + log_r - rest.clamp(min=_REMAINING).log()).masked_fill(~present, 0)
+    together = rang.sum(1, keepdim=True) - log_v.exp() + log_v
+    log_c = (together - rang).logsumexp(0) - together.logsumexp(0)
+    return log_c.masked_fill(whole, 0).masked_fill(~present, -torch.inf)
+
+
+def _nodes(count: int, device: torch.device) -> Tensor:
+    """Where to evaluate the integrals, `(T,)` log v: a peak near v = K, by the trapezoidal rule, to rounding."""
+    end = math.log(count + 10 * math.sqrt(count) + 40)
+    steps = math.ceil((end + 37) * 1.5 * math.sqrt(count + 8))
+    return torch.linspace(-37.0, end, steps, dtype=torch.float64, device=device)
+
+
+def _log1mexp(log_t: Tensor) -> Tensor:
+    """Log(1 - exp(-t)) given log t, also where t is no longer a number."""
+    t = log_t.clamp(min=-40.0).exp()
+    return torch.where(log_t < -30, log_t, torch.log(-torch.expm1(-t)))
+
+
+def _per_graph(values: Tensor, layout: Layout) -> Tensor:
+    """Sums `(K, R)` integers over the rows of each graph, `(K, B)`, wrapping around."""
+    return values.new_zeros(len(values), layout.num_graphs).index_add_(1, layout.batch, values)
