@@ -37,13 +37,13 @@ def refined(graphs: Batch, initial: Tensor | None = None) -> Tensor:
         growing = classes > before
     # A component is done after the first round that splits no class. How many rounds that takes can be seen from each
     # of its nodes; what more rounds would tell is which colours there are after the last.
-    present = _mixed(colours) * _first_of_class(colours, component)
-    return _mixed(colours + _mixed(_per_component(present, component))[component])
+    present = mixed(colours) * _first_of_class(colours, component)
+    return mixed(colours + mixed(_per_component(present, component))[component])
 
 
 def individualised(colours: Tensor, nodes: Tensor) -> Tensor:
     """`colours` `(N,)` with new ones for `nodes` `(M,)`, each a function of the old one, to refine from."""
-    return colours.index_copy(0, nodes, _mixed(colours[nodes] + _CHOSEN))
+    return colours.index_copy(0, nodes, mixed(colours[nodes] + _CHOSEN))
 
 
 def of_features(graphs: Batch) -> Tensor:
@@ -52,9 +52,9 @@ def of_features(graphs: Batch) -> Tensor:
     if graphs.x is not None:
         entries = graphs.x.detach().to_sparse_coo().coalesce()
         (rows, columns), values = entries.indices(), entries.values().double()
-        marks = _mixed(values.view(torch.long) + _mixed(columns + _OUTGOING)) * (values != 0)
+        marks = mixed(values.view(torch.long) + mixed(columns + _OUTGOING)) * (values != 0)
         colours.index_add_(0, rows, marks)
-    return _mixed(colours + _OUTGOING)
+    return mixed(colours + _OUTGOING)
 
 
 def components(graphs: Batch) -> Tensor:
@@ -79,15 +79,15 @@ def components(graphs: Batch) -> Tensor:
 def _seen_farther(graphs: Batch, colours: Tensor) -> Tensor:
     """A round: the colour of each node with those of its neighbours, as a set with multiplicities."""
     source, target = graphs.edge_index
-    around = colours.index_add(0, source, _mixed(colours + _OUTGOING)[target])
+    around = colours.index_add(0, source, mixed(colours + _OUTGOING)[target])
     if graphs.directed:
-        around = around.index_add(0, target, _mixed(colours + _INCOMING)[source])
-    return _mixed(around)
+        around = around.index_add(0, target, mixed(colours + _INCOMING)[source])
+    return mixed(around)
 
 
 def _first_of_class(colours: Tensor, component: Tensor) -> Tensor:
     """Marks one node of each colour in each component: `(N,)`."""
-    keys, order = _mixed(colours + _mixed(component)).sort()
+    keys, order = mixed(colours + mixed(component)).sort()
     first = torch.ones_like(keys, dtype=torch.bool)
     first[1:] = keys.diff() != 0
     return torch.empty_like(first).scatter_(0, order, first)
@@ -98,7 +98,7 @@ def _per_component(rows: Tensor, component: Tensor) -> Tensor:
     return torch.zeros_like(rows).index_add_(0, component, rows)
 
 
-def _mixed(numbers: Tensor) -> Tensor:
+def mixed(numbers: Tensor) -> Tensor:
     """A bijection of 64-bit numbers in which every bit of the result depends on all bits; sums wrap around."""
     for shift, factor in zip(_SHIFTS, (*_FACTORS, 1), strict=True):
         high = (numbers >> shift) & ((1 << (64 - shift)) - 1)  # Without the copies of the sign.
