@@ -18,6 +18,7 @@ LAYERS = {
     "pairs": 0,
     "nonedges": 0,
     "colours": 1,
+    "automorphisms": 1,
     "neighbors": 1,
     "masking": 2,
     "distributions": 1,
