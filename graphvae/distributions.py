@@ -97,7 +97,7 @@ def _mapped(base: dist.Distribution, function: Callable[[Tensor], Tensor]) -> di
             setattr(mapped, name, function(value))
         elif isinstance(value, dist.Distribution):
             setattr(mapped, name, _mapped(value, function))
-        elif not isinstance(value, (bool, int, float, str, tuple, type(None))):
+        elif not isinstance(value, (bool, int, float, str, torch.Size, type(None))):
             raise TypeError(
                 f"the distribution must be one of tensors, {type(base).__name__} holds a {type(value).__name__} as "
                 f"'{name}', whose parameters are out of reach"

@@ -9,16 +9,16 @@ from torch_geometric.nn import GCN, GCNConv
 from torch_geometric.nn.aggr import SumAggregation
 
 from conftest import all_edge_sets, random_graph
-from graphvae import GraphVAE, as_batch, edgeless, elbo, fit, importance_bound
+from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
 from graphvae.backbones import Nodewise, Stack
 from graphvae.bounds import masked_elbo
 from graphvae.datasets.splits import LinkSplit
-from graphvae.distributions import BernoulliEdges, EstimatedEdges
+from graphvae.distributions import BernoulliEdges
 from graphvae.edges import Bilinear, Estimated, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.estimates import SampledPairs
 from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures
-from graphvae.graphs import Layout, permute
+from graphvae.graphs import permute
 from graphvae.masking import MaskedGraphs
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
@@ -301,108 +301,6 @@ def test_a_split_with_supervision_of_its_own_feeds_masked_elbo():
     pairs = 40 * 39 // 2 - split.message.size(1)
     constant = 30 * math.log(30 / pairs) + (pairs - 30) * math.log(1 - 30 / pairs)
     assert history.objective[0] < constant < history.objective[-1]
-
-
-def _log_p_of_an_edge(model):
-    """log p(A) of two joined nodes with one latent each, by a grid over both latents."""
-    grid = torch.linspace(-7, 7, 141)
-    z = torch.cartesian_prod(grid, grid)
-    step = (grid[1] - grid[0]).log() * 2
-    log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
-    layout = Layout.of(torch.full((len(z),), 2))
-    scores = model.edges(z.reshape(-1, 1), layout).logits(torch.arange(2 * len(z)).view(-1, 2).T)
-    return (log_prior + nn.functional.logsigmoid(scores)).logsumexp(0) + step
-
-
-def test_the_importance_bound_rises_from_the_elbo_to_the_likelihood():
-    graphs = as_batch([random_graph(2, 1.0, seed=0)] * COPIES)
-    model = GraphVAE(StandardNormal(1), FreeNormal(2 * COPIES, 1), InnerProduct(0.1))
-    model.encoder.loc.data.fill_(0.8)
-    exact = _log_p_of_an_edge(model).item()
-    draws = {0: elbo(model, graphs)} | {k: importance_bound(model, graphs, k) for k in (1, 2, 8, 32)}
-    means = {k: value.mean().item() for k, value in draws.items()}
-    errors = {k: value.std().item() / COPIES**0.5 for k, value in draws.items()}
-    assert abs(means[0] - means[1]) < 4 * (errors[0] + errors[1]), "one particle is the ELBO"
-    for fewer, more in ((1, 2), (2, 8), (8, 32)):
-        assert means[more] > means[fewer] + 2 * (errors[more] + errors[fewer])
-    assert means[32] < exact + 4 * errors[32]
-    assert means[32] > exact - 0.2
-    assert means[1] < exact - 0.4
-
-
-def test_importance_weights_average_to_the_likelihood():
-    """E[p(G, z) / q(z)] = p(G), the identity under the bound."""
-    graphs = as_batch([random_graph(2, 1.0, seed=0)] * COPIES)
-    model = GraphVAE(StandardNormal(1), FreeNormal(2 * COPIES, 1), InnerProduct(0.3))
-    weights = importance_bound(model, graphs, 1).exp()
-    exact = _log_p_of_an_edge(model).exp()
-    assert (weights.mean() - exact).abs() < 4 * weights.std() / COPIES**0.5
-
-
-def test_particles_are_those_of_the_noise_and_encoded_once(batch):
-    model, noise = lecture_model(), torch.randn(3, 16, 3)
-    calls = []
-    model.encoder.register_forward_hook(lambda *_: calls.append(1))
-    found = importance_bound(model, batch, 3, noise)
-    assert len(calls) == 1
-    q = model.posterior(batch)
-    weights = []
-    for eps in noise:
-        z = q.mean + q.stddev * eps
-        weights.append(model.log_likelihood(batch, z) + model.prior(q.layout).log_prob(z) - q.log_prob(z))
-    torch.testing.assert_close(found, torch.stack(weights).exp().mean(0).log())
-    found.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
-
-
-def test_the_importance_bound_refuses_an_estimated_likelihood(batch):
-    model = GraphVAE(
-        StandardNormal(3), NormalEncoder(GCN(5, 8, 2), 8, 3), Estimated(InnerProduct(0.3), SampledPairs(10))
-    )
-    assert elbo(model, batch).shape == (3,), "the ELBO takes it"
-    with pytest.raises(ValueError, match=r"edge factor Estimated estimates it.*model\.edges\.factor"):
-        importance_bound(model, batch, 2)
-    model.edges = model.edges.factor
-    assert importance_bound(model, batch, 2).shape == (3,)
-
-
-def test_the_importance_bound_refuses_bad_arguments(batch):
-    plain = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
-    with pytest.raises(TypeError, match="'model' must have an encoder with a density"):
-        importance_bound(plain, batch, 2)
-    with pytest.raises(ValueError, match="'particles' must be positive, got 0"):
-        importance_bound(lecture_model(), batch, 0)
-    with pytest.raises(ValueError, match=r"'noise' must have one draw for each of the 3 particles, .*got \(2, 16, 3\)"):
-        importance_bound(lecture_model(), batch, 3, torch.randn(2, 16, 3))
-
-
-def test_noise_in_the_likelihood_would_break_the_importance_bound():
-    """Why it is refused: the same sum over noisy log p exceeds the exact likelihood."""
-    z = torch.zeros(40, 2)
-    z[0], z[1] = torch.tensor([9.0, 0]), torch.tensor([9.0, 0])
-    edges, none = InnerProduct(0.001)(z), torch.empty(2, 0, dtype=torch.long)
-    exact = edges.log_prob(none).item()
-    noisy = torch.stack([SampledPairs(20)(edges, none) for _ in range(400)])
-    assert noisy.logsumexp(0).item() - math.log(400) > exact + 1
-
-
-class EstimatedInside(nn.Module):
-    """An edge factor of one's own that does not say that its distribution is estimated."""
-
-    directed = False
-
-    def __init__(self):
-        super().__init__()
-        self.density = nn.Parameter(torch.tensor(0.3))
-
-    def forward(self, z, layout=None):
-        return EstimatedEdges(BernoulliEdges(z, z, self.density, layout), SampledPairs(3))
-
-
-def test_the_importance_bound_refuses_an_estimate_that_a_factor_hides():
-    model = GraphVAE(StandardNormal(2), FreeNormal(6, 2), EstimatedInside())
-    with pytest.raises(ValueError, match="must compute log p"):
-        importance_bound(model, random_graph(6, 0.5, seed=1), 2)
 
 
 def test_masked_elbo_takes_an_estimated_factor():

@@ -1,6 +1,16 @@
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal, OneHotCategorical
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Independent,
+    LogNormal,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    OneHotCategorical,
+)
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass, TableOfSizes, drawing_from
 from graphvae.graphs import Layout
@@ -38,6 +48,67 @@ def test_reparameterised_draws_move_with_their_noise():
     torch.testing.assert_close(q.rsample(noise), q.mean + q.stddev * noise)
     with pytest.raises(TypeError, match="'noise' needs a normal distribution, this is Bernoulli"):
         PerGraph(Bernoulli(logits=torch.zeros(2, 1))).rsample(torch.zeros(2, 1))
+
+
+def test_many_draws_are_made_at_once():
+    q, noise = normal(), torch.randn(3, 6, 4)
+    torch.testing.assert_close(q.rsample(noise), torch.stack([q.rsample(eps) for eps in noise]))
+    drawn = q.rsample(sample_shape=(20000,))
+    assert drawn.shape == (20000, 6, 4)
+    torch.testing.assert_close(drawn.mean(0), q.mean, rtol=0, atol=0.05)
+    torch.testing.assert_close(drawn.std(0), q.stddev, rtol=0, atol=0.05)
+    assert (drawn[0] != drawn[1]).all()
+
+
+def _independent(raw):
+    return Independent(Normal(raw, raw.exp()), 1)
+
+
+def _mixture(raw):
+    return MixtureSameFamily(Categorical(logits=raw), Normal(raw, raw.exp()))
+
+
+@pytest.mark.parametrize(
+    ("made", "value"),
+    [
+        (lambda raw: Normal(raw, raw.exp()), torch.rand(6, 4)),
+        (lambda raw: Bernoulli(logits=raw), torch.ones(6, 4)),
+        (lambda raw: Beta(raw.exp(), 2 * raw.exp()), torch.rand(6, 4)),
+        (lambda raw: MultivariateNormal(raw, torch.diag_embed(raw.exp())), torch.rand(6, 4)),
+        (_independent, torch.rand(6, 4)),
+        (_mixture, torch.rand(6)),
+    ],
+)
+def test_a_detached_distribution_is_the_same_without_gradient_of_its_parameters(made, value):
+    raw, value = torch.randn(6, 4, requires_grad=True), value.double()
+    q = PerGraph(made(raw), LAYOUT)
+    _ = q.mean  # Some distributions keep what they computed of their parameters.
+    smooth = not isinstance(q.base, Bernoulli)
+    value.requires_grad_(smooth)
+    free, cut = q.log_prob(value), q.detached().log_prob(value)
+    torch.testing.assert_close(cut, free, rtol=0, atol=0)
+    assert torch.autograd.grad(free.sum(), raw, retain_graph=True)[0].abs().min() > 0
+    assert cut.requires_grad == smooth
+    if smooth:
+        expected = torch.autograd.grad(free.sum(), value)[0]
+        from_cut, from_raw = torch.autograd.grad(cut.sum(), (value, raw), allow_unused=True)
+        torch.testing.assert_close(from_cut, expected)
+        assert from_raw is None
+
+
+def test_what_cannot_be_detached_is_refused():
+    raw = torch.randn(6, 4, requires_grad=True)
+    with pytest.raises(TypeError, match="must be one of tensors, LogNormal holds a list as 'transforms'"):
+        PerGraph(LogNormal(raw, raw.exp()), LAYOUT).detached()
+
+
+def test_half_precision_parameters_become_single():
+    q = PerGraph(Normal(torch.randn(6, 4).bfloat16(), torch.rand(6, 4).half()), LAYOUT)
+    wide = q.at_least_single()
+    assert (wide.mean.dtype, wide.stddev.dtype, q.mean.dtype) == (torch.float32, torch.float32, torch.bfloat16)
+    assert torch.equal(wide.mean, q.mean.float())
+    assert wide.layout is LAYOUT
+    assert normal().at_least_single().mean.dtype == torch.float64
 
 
 def test_a_generator_decides_the_draw_and_the_global_one_is_left_alone():

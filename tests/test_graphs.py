@@ -8,7 +8,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from conftest import random_graph
-from graphvae.graphs import Layout, Selector, as_batch, batch_of, density, edgeless, permute
+from graphvae.graphs import Layout, Selector, as_batch, batch_of, copies, density, edgeless, permute, relabelled
+from graphvae.sparse import normalized_adjacency
 
 NO_EDGE = torch.empty(2, 0, dtype=torch.long)
 
@@ -229,3 +230,27 @@ def test_density_is_the_share_of_pairs_within_graphs():
     assert density([path, pair]) == 5 / 8  # a directed edge fills one of the two ordered pairs
     with pytest.raises(ValueError, match="'graphs' must have a graph of at least two nodes"):
         density([Data(edge_index=NO_EDGE, num_nodes=1)] * 2)
+
+
+@pytest.mark.parametrize("sizes", [[4], [5, 1, 3], [1, 1]])
+def test_copies_are_relabelled_by_nothing(sizes):
+    graphs = as_batch([random_graph(n, 0.5, seed=n) for n in sizes])
+    graphs.checked_for = "anything"
+    nothing = torch.arange(sum(sizes)).expand(3, -1)
+    found, expected = copies(graphs, 3), relabelled(graphs, nothing)
+    for name in ("x", "edge_index", "ptr", "batch"):
+        assert torch.equal(found[name], expected[name])
+    assert found.checked_for == "anything"
+    assert found.layout.host_sizes == sizes * 3
+    for one, other in zip(found.to_data_list(), graphs.to_data_list() * 3, strict=True):
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.edge_index, other.edge_index)
+    operator = normalized_adjacency(found.edge_index, 3 * sum(sizes)).to_dense()
+    torch.testing.assert_close(operator, normalized_adjacency(expected.edge_index, 3 * sum(sizes)).to_dense())
+    assert copies(graphs, 1) is graphs
+
+
+def test_copies_make_sparse_features_dense():
+    graphs = as_batch(random_graph(4, 0.5, seed=1))
+    graphs.x = graphs.x.to_sparse_csr()
+    assert torch.equal(copies(graphs, 2).x, graphs.x.to_dense().repeat(2, 1))

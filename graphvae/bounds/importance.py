@@ -150,10 +150,9 @@ def draws(
     layout = q.layout.repeated(particles)
     if q.mean.dtype in (torch.float16, torch.bfloat16):
         q = q.at_least_single()
-    z = q.rsample(noise, (particles,))
+    z = q.rsample(noise, (particles,)).flatten(0, 1)
     density = q.base if gradient is Gradient.PLAIN else q.detached().base
-    log_q = layout.sum(density.log_prob(z).flatten(0, 1))
-    z = z.flatten(0, 1)
+    log_q = layout.sum(density.log_prob(z.unflatten(0, (particles, -1))).flatten(0, 1))
     log_ratio = model.prior(layout).log_prob(z) - log_q
     return Draws(z, log_ratio.view(particles, -1), q.layout)
 
@@ -173,7 +172,7 @@ def log_likelihoods(model: GraphVAE, graphs: Batch, z: Tensor, particles: int, c
     chunk = min(chunk or particles, particles)
     whole = copies(graphs, chunk)
     found = []
-    for part in z.to(graphs.x.dtype).view(particles, -1, *z.shape[1:]).split(chunk):
+    for part in z.to(graphs.x.dtype).unflatten(0, (particles, -1)).split(chunk):
         batch = whole if len(part) == chunk else copies(graphs, len(part))
         rows = part.flatten(0, 1)
         if chunk < particles and torch.is_grad_enabled():
@@ -207,5 +206,5 @@ def _warn_of_many_latents(q: PerGraph, particles: int) -> None:
             f"a graph has {largest} latent numbers, more than {_MANY_LATENTS}: the variance of its log-weights grows "
             f"with them, so that one of the {particles} particles has nearly all the weight and the bound is little "
             "better than the ELBO; look at effective_sample_size, and use elbo, or an encoder with 'pool'",
-            stacklevel=5,
+            stacklevel=6,  # Where importance_bound was called.
         )
