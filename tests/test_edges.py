@@ -2,12 +2,28 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv, SumAggregation
 
 from conftest import all_edge_sets, random_graph
+from graphvae import GraphVAE, elbo, fit, load, save
+from graphvae.backbones import Stack
 from graphvae.distributions import BernoulliEdges
-from graphvae.edges import Bilinear, DegreeCorrected, IndefiniteInnerProduct, InnerProduct
-from graphvae.graphs import Layout, as_batch, batch_of, density, permute
+from graphvae.edges import (
+    Bilinear,
+    DegreeCorrected,
+    DenseEdges,
+    Estimated,
+    IndefiniteInnerProduct,
+    InnerProduct,
+    Positioned,
+)
+from graphvae.encoders import NormalEncoder
+from graphvae.estimates import SampledPairs
+from graphvae.graphs import Layout, as_batch, batch_of, density, permute, relabelled
+from graphvae.priors import EmpiricalSizes, StandardNormal
 
 FACTORS = {
     "inner product": lambda: InnerProduct(0.3),
@@ -16,15 +32,34 @@ FACTORS = {
     "degree-corrected": lambda: DegreeCorrected(0.2),
     "bilinear": lambda: Bilinear(3, 0.2),
 }
+ORDER_DEPENDENT = {
+    "dense": lambda: DenseEdges(7, 3, 0.3),
+    "dense with network": lambda: DenseEdges(7, 6, 0.3, nn.Sequential(nn.Linear(3, 6), nn.Tanh())),
+    "positioned": lambda: Positioned(InnerProduct(0.3), 7, 3),
+    "positioned, directed": lambda: Positioned(Bilinear(3, 0.3), 7, 3),
+}
 pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.fixture(params=FACTORS)
 def edges(request):
-    factor = FACTORS[request.param]()
+    return _with_random_weights(FACTORS[request.param]())
+
+
+@pytest.fixture(params=ORDER_DEPENDENT)
+def placed(request):
+    return _with_random_weights(ORDER_DEPENDENT[request.param]())
+
+
+def _with_random_weights(factor):
     for parameter in factor.parameters():
         nn.init.normal_(parameter)
     return factor
+
+
+def _latents(factor, layout):
+    """One row per graph for a decoder of whole graphs, else one per node."""
+    return torch.randn(layout.num_graphs if isinstance(factor, DenseEdges) else layout.num_rows, 3)
 
 
 @pytest.mark.parametrize("num_nodes", [1, 2, 3, 4])
@@ -170,3 +205,135 @@ def test_degree_corrected_log_odds_are_those_of_its_formula():
 def test_degree_corrected_needs_a_column_for_the_propensity():
     with pytest.raises(ValueError, match="at least 2 columns"):
         DegreeCorrected(0.2)(torch.randn(3, 1))
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2, 3, 4])
+def test_probabilities_sum_to_one_where_places_matter(placed, num_nodes):
+    layout = Layout.single(num_nodes)
+    distribution = placed(_latents(placed, layout), layout)
+    total = sum(distribution.log_prob(graph).exp() for graph in all_edge_sets(num_nodes, placed.directed))
+    torch.testing.assert_close(total, torch.ones(1), rtol=0, atol=1e-12)
+
+
+def test_a_batch_equals_its_graphs_where_places_matter(placed):
+    sizes = [4, 1, 7, 2]
+    graphs = [random_graph(n, 0.5, seed=n, directed=placed.directed) for n in sizes]
+    batch = as_batch(graphs, directed=placed.directed)
+    z = _latents(placed, batch.layout)
+    together = placed(z, batch.layout).log_prob(batch.edge_index)
+    parts = z.split([1] * 4 if isinstance(placed, DenseEdges) else sizes)
+    alone = [
+        placed(part, Layout.single(n)).log_prob(graph.edge_index)
+        for part, n, graph in zip(parts, sizes, graphs, strict=True)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-12, atol=1e-12)
+
+
+def test_relabelling_changes_what_depends_on_places(placed):
+    batch = as_batch([random_graph(6, 0.4, seed=3, directed=placed.directed)], directed=placed.directed)
+    z, order = _latents(placed, batch.layout), torch.randperm(6)
+    before = placed(z, batch.layout).log_prob(batch.edge_index)
+    after = placed(z if isinstance(placed, DenseEdges) else z[order], batch.layout)
+    assert (before - after.log_prob(permute(batch, order).edge_index)).abs() > 1e-2
+
+
+def test_gradients_of_many_orders_reach_the_weights_as_those_of_the_relabelled_graphs():
+    factor = DenseEdges(7, 6, 0.3, nn.Sequential(nn.Linear(3, 6), nn.Tanh()))
+    batch = as_batch([random_graph(n, 0.5, seed=n) for n in (4, 1, 7, 2)])
+    z, orders = torch.randn(4, 3), (torch.rand(5, 14) + batch.layout.batch).argsort(1)
+    copies = relabelled(batch, orders)
+    found = factor(z, batch.layout).log_probs(batch.edge_index, orders)
+    expected = factor(z.repeat(5, 1), copies.layout).log_prob(copies.edge_index).view(5, 4)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    ours, theirs = (
+        torch.autograd.grad(value.logsumexp(0).sum(), list(factor.parameters())) for value in (found, expected)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+
+
+def test_without_a_layout_there_is_one_graph():
+    assert DenseEdges(5, 3, 0.2)(torch.randn(1, 3)).layout.host_sizes == [5]
+    assert Positioned(InnerProduct(0.2), 5, 3)(torch.randn(4, 3)).layout.host_sizes == [4]
+
+
+def test_dense_edges_start_near_the_density_but_not_all_alike():
+    edges = DenseEdges(20, 64, 0.2)(torch.randn(50, 64), Layout.of([20] * 50))
+    chances = torch.cat(list(edges.all_logits())).sigmoid()
+    assert 0.18 < chances.mean() < 0.22
+    assert 0.005 < chances.std() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DenseEdges(1, 3, 0.2), "'max_nodes' must be at least 2 and 'hidden' positive, got 1 and 3"),
+        (lambda: DenseEdges(5, 0, 0.2), "got 5 and 0"),
+        (lambda: DenseEdges(5, 3, 1.0), "'density' must lie strictly between 0 and 1"),
+        (lambda: Positioned(InnerProduct(0.2), 0, 3), "'max_nodes' and 'latent' must be positive, got 0 and 3"),
+        (lambda: DenseEdges(5, 3, 0.2)(torch.zeros(4, 3), Layout.of([2, 2])), "each of the 2 graphs.*with 'pool'"),
+        (lambda: DenseEdges(5, 3, 0.2)(torch.zeros(2, 3), Layout.of([2, 6])), "got 5 for one of 6 nodes"),
+        (lambda: DenseEdges(5, 3, 0.2)(torch.zeros(1, 4)), "'hidden' must be the width of z, got 3 for 4 columns"),
+        (lambda: DenseEdges(5, 3, 0.2, nn.Linear(4, 2))(torch.zeros(1, 4)), "width of network.*got 3 for 2"),
+        (lambda: Positioned(InnerProduct(0.2), 5, 3)(torch.zeros(6, 3)), "got 5 for one of 6 nodes"),
+        (lambda: Positioned(InnerProduct(0.2), 5, 3)(torch.zeros(4, 2)), "'z' must have 'latent' = 3 columns, got 2"),
+        (lambda: Positioned(InnerProduct(0.2), 5, 3)(torch.zeros(2, 3), Layout.of([2, 2])), "each of the 4 nodes"),
+    ],
+)
+def test_what_does_not_fit_is_said(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_positioned_needs_an_edge_factor():
+    with pytest.raises(TypeError, match=r"'factor' must be an edge factor .* got Linear"):
+        Positioned(nn.Linear(3, 3), 5, 3)
+
+
+def test_positioned_can_hold_and_be_held():
+    assert Positioned(Estimated(InnerProduct(0.2), SampledPairs(10)), 5, 3)(torch.zeros(4, 3)).estimated
+    assert Estimated(Positioned(Bilinear(3, 0.2), 5, 3), SampledPairs(10)).directed
+
+
+def _small_model(graphs):
+    backbone = Stack(GCNConv(5, 16), nn.ReLU(), GCNConv(16, 16), nn.ReLU())
+    network = nn.Sequential(nn.Linear(4, 16), nn.ReLU())
+    return GraphVAE(
+        StandardNormal(4),
+        NormalEncoder(backbone, 16, 4, pool=SumAggregation()),
+        edges=DenseEdges(6, 16, density(graphs), network),
+        sizes=EmpiricalSizes(torch.tensor([graph.num_nodes for graph in graphs])),
+    )
+
+
+@pytest.fixture
+def chains():
+    """Paths of 4 to 6 nodes, in order from end to end."""
+    graphs = []
+    for n in [4, 5, 6] * 8:
+        steps = torch.stack([torch.arange(n - 1), torch.arange(1, n)])
+        graphs.append(Data(x=torch.randn(n, 5), edge_index=torch.cat([steps, steps.flip(0)], 1)))
+    return graphs
+
+
+def test_a_model_of_whole_graphs_trains_and_samples(chains):
+    model = _small_model(chains)
+    before = elbo(model, chains).mean()
+    fit(model, chains, epochs=60, batch_size=12, progress=False, accelerator=Accelerator(cpu=True))
+    assert elbo(model, chains).mean() > before + 2
+    drawn = model.sample(200, generator=1)
+    again = as_batch(drawn.to_data_list())
+    assert again.layout.host_sizes == drawn.layout.host_sizes
+    assert max(drawn.layout.host_sizes) == 6
+    joined = [graph for graph in drawn.to_data_list() if graph.num_nodes >= 4]
+    steps = torch.cat([graph.edge_index.diff(dim=0).abs().flatten() for graph in joined])
+    assert (steps == 1).double().mean() > 0.9, "it learns that neighbours in order are joined"
+
+
+def test_order_dependent_factors_are_saved_and_loaded(chains, tmp_path):
+    for edges in (_small_model(chains).edges, Positioned(InnerProduct(0.3), 6, 4)):
+        save(edges, tmp_path)
+        again = load(tmp_path)
+        z = torch.randn(1 if isinstance(edges, DenseEdges) else 6, 4)
+        edge_index = chains[2].edge_index
+        assert torch.equal(edges(z).log_prob(edge_index), again(z).log_prob(edge_index))
