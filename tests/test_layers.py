@@ -26,6 +26,7 @@ LAYERS = {
     "proposals": 1,
     "controls": 1,
     "estimates": 1,
+    "conventions": 2,
     "priors": 2,
     "encoders": 2,
     "backbones": 2,

@@ -1,0 +1,91 @@
+"""The three probabilities of a graph, which differ by log n! and log |Aut(G)|, and how to get from one to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from graphvae.automorphisms import log_automorphisms
+from graphvae.graphs import as_batch
+
+
+class Convention(Enum):
+    r"""Which probability of a graph G of n nodes a number is the logarithm of; P runs over all n! relabellings.
+
+    For an equivariant model p(PG) = p(G), so that its labelled probability is its symmetrised one. For n = 20 the
+    symmetrised probability and that of the isomorphism class differ by up to 42 nats: quote no number without its
+    convention.
+    """
+
+    LABELLED = auto()
+    r"""\(p(G)\): of the graph with its nodes numbered as they are."""
+
+    SYMMETRISED = auto()
+    r"""\(\bar p(G) = \frac{1}{n!} \sum_P p(PG)\): of drawing a graph and then shuffling its nodes."""
+
+    ISOMORPHISM_CLASS = auto()
+    r"""\(p([G]) = \frac{1}{|\mathrm{Aut}(G)|} \sum_P p(PG) = \frac{n!}{|\mathrm{Aut}(G)|} \bar p(G)\): of the graph
+    without numbers, the sum over its distinct relabellings. It adds to one over isomorphism classes."""
+
+    SUMMED = auto()
+    r"""\(\sum_P p(PG) = n!\, \bar p(G) = |\mathrm{Aut}(G)|\, p([G])\): what bounds by a sum over relabellings bound.
+    Not a probability: it counts a graph |Aut| times, and adds to more than one over isomorphism classes."""
+
+
+def convert(
+    log_prob: Tensor,
+    graphs: Data | Batch | Sequence[Data],
+    source: Convention,
+    target: Convention,
+    log_aut: Tensor | None = None,
+) -> Tensor:
+    """Log-probabilities of `graphs`, or bounds on them, in another convention.
+
+    Args:
+        log_prob: `(..., B)` in nats, in the convention `source`.
+        graphs: The B graphs.
+        source: What `log_prob` is.
+        target: What is wanted.
+        log_aut: `(B,)` log|Aut|, needed to or from ISOMORPHISM_CLASS; exact if None. With the upper bound of
+            `log_automorphisms_bound` a lower bound on log p([G]) comes out too low, and so stays a lower bound; from
+            ISOMORPHISM_CLASS it makes results too high, and so only upper bounds stay bounds.
+
+    Returns:
+        The shape of `log_prob`.
+
+    Raises:
+        ValueError: To or from LABELLED: one numbering does not tell the others. A size of `log_prob` or `log_aut` is
+            wrong, or a graph too large for its automorphisms to be counted.
+    """
+    batch = as_batch(graphs, directed=True)
+    for name, given in (("log_prob", log_prob), ("log_aut", log_aut)):
+        if given is not None and given.shape[-1:] != (batch.layout.num_graphs,):
+            raise ValueError(f"'{name}' must end in one entry per graph, {batch.layout.num_graphs}, got {given.shape}")
+    if source is target:
+        return log_prob
+    if Convention.LABELLED in (source, target):
+        raise ValueError(
+            f"'source' and 'target' must not be LABELLED unless both are, got {source.name} and {target.name}: p(G) of "
+            "one numbering does not tell the others. If the model is equivariant, p(G) is the symmetrised probability; "
+            "say so with Convention.SYMMETRISED. Otherwise sum over orders, as evaluation.likelihood.exact does"
+        )
+    to_target = _log_factor(batch, target, log_aut) - _log_factor(batch, source, log_aut)
+    return log_prob + to_target.to(log_prob)
+
+
+def log_relabellings(graphs: Data | Batch | Sequence[Data]) -> Tensor:
+    """Log n! of each graph, `(B,)` float64."""
+    return torch.lgamma(as_batch(graphs, directed=True).layout.sizes.double() + 1)
+
+
+def _log_factor(batch: Batch, convention: Convention, log_aut: Tensor | None) -> Tensor:
+    """What to add to log p̄(G), `(B,)` float64."""
+    if convention is Convention.SYMMETRISED:
+        return torch.zeros_like(batch.layout.sizes, dtype=torch.float64)
+    if convention is Convention.SUMMED:
+        return log_relabellings(batch)
+    return log_relabellings(batch) - (log_automorphisms(batch) if log_aut is None else log_aut)
