@@ -44,7 +44,7 @@ def images(graphs: Batch, orders: Tensor) -> Tensor:
 
 def first_of_each(hashes: Tensor) -> Tensor:
     """`(K, B)` whether no earlier row has the same hash in that column."""
-    values, places = hashes.sort(0, stable=True)
+    values, places = hashes.sort(dim=0, stable=True)
     new = torch.ones_like(values, dtype=torch.bool)
     new[1:] = values[1:] != values[:-1]
     return torch.empty_like(new).scatter_(0, places, new)
@@ -73,7 +73,7 @@ def drawn_without_replacement(
             break
         drawn = torch.cat([drawn, r.sample(num_orders, generator)])
     # The first appearances, in the order in which they came, before everything else.
-    chosen = (~new).long().argsort(0, stable=True)[:num_orders]
+    chosen = (~new).long().argsort(dim=0, stable=True)[:num_orders]
     return drawn.gather(0, chosen.index_select(1, layout.batch)), new.gather(0, chosen)
 
 

@@ -91,9 +91,7 @@ def variants(model: GraphVAE, latent: str, batch: Batch, count: int) -> dict[str
 
 def rows(latent: str, model: GraphVAE, batch: Batch, rounds: int) -> list[dict[str, object]]:
     """Milliseconds of each variant at each K, relative to its K = 1, and how many times as fast as the loop."""
-    every = {
-        f"{count}: {name}": run for count in COUNTS for name, run in variants(model, latent, batch, count).items()
-    }
+    every = {f"{count}: {name}": run for count in COUNTS for name, run in variants(model, latent, batch, count).items()}
     found = []
     once: dict[str, float] = {}
     loop: dict[str, float] = {}
@@ -104,7 +102,9 @@ def rows(latent: str, model: GraphVAE, batch: Batch, rounds: int) -> list[dict[s
         loop.setdefault(count, cost)  # The loop comes first.
         from_one = cost / once[name] if count != "1" and name in once and not name.endswith("learned") else None
         speed = None if name == "Python loop" else loop[count] / cost
-        found.append({"latent": latent, "orderings": int(count), **row, "variant": name, "of_one": from_one, "speed": speed})
+        found.append(
+            {"latent": latent, "orderings": int(count), **row, "variant": name, "of_one": from_one, "speed": speed}
+        )
     return found
 
 
@@ -118,7 +118,11 @@ def main() -> None:
     torch.set_num_threads(1)
     train = small_graphs("community_small", arguments.root).train[:GRAPHS]
     batch = as_batch(with_degrees(train, 20))
-    found = [row for latent, model in models(batch).items() for row in rows(latent, model, model.batch(batch), arguments.rounds)]
+    found = [
+        row
+        for latent, model in models(batch).items()
+        for row in rows(latent, model, model.batch(batch), arguments.rounds)
+    ]
     protocol = {
         "data": f"the first {GRAPHS} training graphs of community_small, 12 to 20 nodes",
         "rounds": arguments.rounds,

@@ -33,7 +33,9 @@ Bound = Callable[[], Tensor]
 def all_classes(num_nodes: int) -> Batch:
     """One graph of each isomorphism class."""
     atlas = [graph for graph in nx.graph_atlas_g() if graph.number_of_nodes() == num_nodes]
-    return as_batch(with_degrees([from_networkx(nx.create_empty_copy(g) if not g.edges else g) for g in atlas], num_nodes - 1))
+    return as_batch(
+        with_degrees([from_networkx(nx.create_empty_copy(g) if not g.edges else g) for g in atlas], num_nodes - 1)
+    )
 
 
 def trained(graphs: Batch, seed: int) -> GraphVAE:
@@ -91,7 +93,12 @@ def rows(num_nodes: int, draws: int, seed: int) -> list[dict[str, object]]:
         gaps = convert(values, graphs, convention, Convention.ISOMORPHISM_CLASS) - target
         error = gaps.std(0).square().mean().div(draws * len(target)).sqrt()
         row = {"nodes": num_nodes, "classes": len(target), "bound": bound, "orderings": orderings, "count": count}
-        row |= {"particles": particles, "bounds": convention.name.lower(), "gap": float(gaps.mean()), "error": float(error)}
+        row |= {
+            "particles": particles,
+            "bounds": convention.name.lower(),
+            "gap": float(gaps.mean()),
+            "error": float(error),
+        }
         found.append(row | {"worst": float(gaps.mean(0).min()), "best": float(gaps.mean(0).max())})
     total = {"nodes": num_nodes, "exact_mean": float(target.mean()), "sum_over_classes": float(target.exp().sum())}
     return [*found, total | {"quadrature_error": float((finer - target).abs().max())}]
@@ -108,10 +115,10 @@ def main() -> None:
     found = [row for num_nodes in (4, 5) for row in rows(num_nodes, arguments.draws, arguments.seed)]
     protocol = {
         "draws": arguments.draws,
-        "model": f"GIN 3 x {HIDDEN}, graph latent {LATENT}, MLP to places; trained {EPOCHS} epochs on all classes, float32",
+        "model": f"GIN 3 x {HIDDEN}, graph latent {LATENT}, MLP to places; trained {EPOCHS} epochs on all classes",
         "gap": "mean over classes and draws of the bound, as log p([G]), less the exact log p([G]), nats; float64",
         "exact": f"quadrature with {POINTS} points in each of {LATENT} dimensions, all n! orders, |Aut(G)| exact",
-        "orders": f"of a set: drawn without replacement anew in every draw; all of them: {math.factorial(4)}, {math.factorial(5)}",
+        "orders": f"of a set: distinct, anew in every draw; all are {math.factorial(4)} and {math.factorial(5)}",
     }
     arguments.out.parent.mkdir(exist_ok=True)
     write_json(document("benchmarks/09_bounds", protocol, arguments.seed, found), arguments.out)

@@ -39,9 +39,9 @@ def outer_bound(
 ) -> Tensor:
     r"""One-sample estimate of \(\log \sum_{\pi \in S} \exp \mathrm{ELBO}(\pi G)\), a latent for each ordering.
 
-    Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below: the estimate's expectation
-    lies between the expression above and \(\log \sum_{\pi \in S} p(\pi G)\). It grows with S, by up to log |S|; so bounds
-    with sets of different sizes say nothing about models.
+    Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below: the expectation of the
+    estimate lies between the expression above and \(\log \sum_{\pi \in S} p(\pi G)\). It grows with S, by up to
+    log |S|; so bounds with sets of different sizes say nothing about models.
 
     Args:
         model: With an encoder that has a density and likelihoods that are computed.
@@ -81,9 +81,12 @@ def inner_bound(
     with them. Graph matching is the case |S| = 1.
 
     Args:
-        model, graphs, orders, chunk: As for `outer_bound`.
+        model: As for `outer_bound`.
+        graphs: A PyG graph, batch or list.
+        orders: `(K, N)` the set S.
         particles: M latents, importance-weighted: the mean of M such sums goes inside the logarithm.
         noise: Standard normal, `(M, ...)` for latents of shape `(...)`; drawn if None.
+        chunk: Orderings at a time, to bound memory; all if None.
 
     Returns:
         `(B,)`.
@@ -96,7 +99,9 @@ def inner_bound(
     """
     graphs = model.batch(graphs)
     _check_orders(orders, graphs)
-    return _over_first(_shared(model, graphs, orders, particles, noise, chunk), first_of_each(names(orders, graphs.layout)))
+    return _over_first(
+        _shared(model, graphs, orders, particles, noise, chunk), first_of_each(names(orders, graphs.layout))
+    )
 
 
 def image_bound(
@@ -113,7 +118,12 @@ def image_bound(
     every image. No automorphism has to be counted: orderings that differ by one give one image, counted once.
 
     Args:
-        model, graphs, orders, particles, noise, chunk: As for `inner_bound`.
+        model: As for `outer_bound`.
+        graphs: A PyG graph, batch or list.
+        orders: `(K, N)` the set S.
+        particles: As for `inner_bound`.
+        noise: As for `inner_bound`.
+        chunk: As for `inner_bound`.
 
     Returns:
         `(B,)`.
@@ -139,7 +149,7 @@ def permutation_bound(
     generator: torch.Generator | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    r"""Orderings by importance sampling, \(\log \frac1K \sum_k p(\pi_k G | z) / (n!\, r(\pi_k | G))\), with a shared latent.
+    r"""Sampled orderings that share a latent: \(\log \frac1K \sum_k p(\pi_k G, z) / (n!\, r(\pi_k | G)\, q(z | G))\).
 
     Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, for any r; at
     K = 1 the gap has a part from the ordering, KL(r || p(order | G)), which more orders close. Latents are shared as in
@@ -147,14 +157,17 @@ def permutation_bound(
     it log-mean-exp over random orders. Training it also trains a learned ordering.
 
     Args:
-        model, graphs, particles, chunk: As for `inner_bound`.
+        model: As for `outer_bound`.
+        graphs: A PyG graph, batch or list.
         orderings: r(order | G), see `orderings`.
         num_orders: K.
+        particles: As for `inner_bound`.
         replace: Whether an order may come twice. Without, the weights are those of `order_sets.log_inclusion_weights`:
             as unbiased, less noise, exact once r has no other orders. Not for training a learned ordering.
         baseline: What a learned ordering's score-function gradient subtracts, `vimco` (if None) or `leave_one_out`.
-        noise: Standard normal, `(M, ...)` for latents of shape `(...)`; drawn if None.
+        noise: As for `inner_bound`.
         generator: For the orders.
+        chunk: As for `inner_bound`.
 
     Returns:
         `(B,)`.
@@ -201,9 +214,15 @@ def joint_bound(
     it is the bound for an encoder that is not equivariant before a decoder that is.
 
     Args:
-        model, graphs, noise, chunk, encode_each: As for `outer_bound`.
-        orderings, baseline, generator: As for `permutation_bound`.
+        model: As for `outer_bound`.
+        graphs: A PyG graph, batch or list.
+        orderings: As for `permutation_bound`.
         particles: K pairs of an order and a latent.
+        baseline: As for `permutation_bound`.
+        noise: As for `outer_bound`.
+        generator: For the orders.
+        chunk: As for `outer_bound`.
+        encode_each: As for `outer_bound`.
 
     Returns:
         `(B,)`.
@@ -277,8 +296,8 @@ def _check_orders(orders: Tensor, graphs: Batch) -> None:
     layout = graphs.layout
     if orders.dim() != 2 or orders.size(1) != layout.num_rows or orders.size(0) == 0 or orders.dtype != torch.long:
         raise ValueError(
-            f"'orders' must be (K, {layout.num_rows}) int64, one order of all nodes per row, got {tuple(orders.shape)} of "
-            f"{orders.dtype}; orderings.Uniform().sample(graphs, K) makes some"
+            f"'orders' must be (K, {layout.num_rows}) int64, one order of all nodes per row, got "
+            f"{tuple(orders.shape)} of {orders.dtype}; orderings.Uniform().sample(graphs, K) makes some"
         )
     nodes = torch.arange(layout.num_rows, device=orders.device)
     if not torch.equal(orders.sort(1).values, nodes.expand_as(orders)) or bool(
@@ -296,6 +315,6 @@ def _positive(number: int) -> int:
 def _check_fixed(log_r: Tensor) -> None:
     if log_r.requires_grad and torch.is_grad_enabled():
         raise ValueError(
-            "'replace' must be True to train a learned ordering: draws without replacement have no score function here; "
-            "or evaluate under torch.no_grad()"
+            "'replace' must be True to train a learned ordering, draws without replacement have no score function "
+            "here; or evaluate under torch.no_grad()"
         )
