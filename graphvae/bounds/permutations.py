@@ -13,6 +13,7 @@ can have a mean above \(p(\pi G)\), or throws away what the sum is for.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -27,6 +28,7 @@ from graphvae.graphs import copies, relabelled
 from graphvae.model import Graphs, GraphVAE
 from graphvae.order_sets import drawn_without_replacement, first_of_each, images, log_inclusion_weights, names
 from graphvae.orderings import Ordering
+from graphvae.orders import check_orders
 
 
 def outer_bound(
@@ -60,7 +62,7 @@ def outer_bound(
         ValueError: log p(A | Z) is only estimated; `orders` is not one order of each graph per row.
     """
     graphs = model.batch(graphs)
-    _check_orders(orders, graphs)
+    check_orders(orders, graphs.layout)
     weights = _paired(model, graphs, orders, noise, chunk, encode_each)
     return _over_first(weights, first_of_each(names(orders, graphs.layout)))
 
@@ -98,7 +100,7 @@ def inner_bound(
         Matching as |S| = 1: Simonovsky & Komodakis, 2018, arXiv:1802.03480.
     """
     graphs = model.batch(graphs)
-    _check_orders(orders, graphs)
+    check_orders(orders, graphs.layout)
     return _over_first(
         _shared(model, graphs, orders, particles, noise, chunk), first_of_each(names(orders, graphs.layout))
     )
@@ -132,7 +134,7 @@ def image_bound(
         TypeError, ValueError: As `outer_bound`.
     """
     graphs = model.batch(graphs)
-    _check_orders(orders, graphs)
+    check_orders(orders, graphs.layout)
     return _over_first(_shared(model, graphs, orders, particles, noise, chunk), first_of_each(images(graphs, orders)))
 
 
@@ -247,9 +249,9 @@ def _shared(
     whole = copies(graphs, particles)
     shifts = graphs.layout.num_rows * torch.arange(particles, device=orders.device)
     moved = (orders[:, None] + shifts[:, None]).flatten(1)
-    edges = None if model.features is not None or _of_nodes(drawn.z, whole) else model.edges(drawn.z, whole.layout)
-    if hasattr(edges, "log_probs"):
-        found = in_chunks(partial(edges.log_probs, whole.edge_index), chunk, moved)
+    score = _scorer(model, drawn.z, whole)
+    if score is not None:
+        found = in_chunks(score, chunk, moved)
         found = found if model.sizes is None else found + model.sizes().log_prob(whole.layout.sizes)
     else:
         found = _decoded(model, whole, drawn.z.expand(len(orders), *drawn.z.shape), moved, chunk)
@@ -265,9 +267,9 @@ def _paired(
         z = drawn.z.view(len(orders), -1, *drawn.z.shape[1:])
         return _decoded(model, graphs, z, orders, chunk) + drawn.log_ratio
 
-    def weights(orders: Tensor, *noise: Tensor) -> Tensor:
+    def weights(orders: Tensor, noise: Tensor | None = None) -> Tensor:
         moved = relabelled(graphs, orders)
-        drawn = draws(model, model.posterior(moved), 1, *(part.flatten(0, 1)[None] for part in noise))
+        drawn = draws(model, model.posterior(moved), 1, None if noise is None else noise.flatten(0, 1)[None])
         return (model.log_likelihood(moved, drawn.z, exact=True) + drawn.log_ratio[0]).view(len(orders), -1)
 
     return in_chunks(weights, chunk, orders, *([] if noise is None else [noise]))
@@ -284,26 +286,20 @@ def _decoded(model: GraphVAE, graphs: Batch, z: Tensor, orders: Tensor, chunk: i
     return in_chunks(decoded, chunk, orders, z)
 
 
+def _scorer(model: GraphVAE, z: Tensor, graphs: Batch) -> Callable[[Tensor], Tensor] | None:
+    """Scores orders `(K, N)` with what is decoded once, if the edge factor can and the edges are all there is."""
+    if model.edges is None or model.features is not None or _of_nodes(z, graphs):
+        return None
+    log_probs = getattr(model.edges(z, graphs.layout), "log_probs", None)
+    return None if log_probs is None else partial(log_probs, graphs.edge_index)
+
+
 def _of_nodes(z: Tensor, graphs: Batch) -> bool:
     return z.size(0) == graphs.layout.num_rows
 
 
 def _over_first(log_weights: Tensor, counts: Tensor) -> Tensor:
     return log_weights.masked_fill(~counts, -torch.inf).logsumexp(0)
-
-
-def _check_orders(orders: Tensor, graphs: Batch) -> None:
-    layout = graphs.layout
-    if orders.dim() != 2 or orders.size(1) != layout.num_rows or orders.size(0) == 0 or orders.dtype != torch.long:
-        raise ValueError(
-            f"'orders' must be (K, {layout.num_rows}) int64, one order of all nodes per row, got "
-            f"{tuple(orders.shape)} of {orders.dtype}; orderings.Uniform().sample(graphs, K) makes some"
-        )
-    nodes = torch.arange(layout.num_rows, device=orders.device)
-    if not torch.equal(orders.sort(1).values, nodes.expand_as(orders)) or bool(
-        (layout.batch[orders] != layout.batch).any()
-    ):
-        raise ValueError("'orders' must be permutations that keep every node in its own graph, in batch numbering")
 
 
 def _positive(number: int) -> int:

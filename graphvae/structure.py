@@ -1,0 +1,90 @@
+"""What a batch of graphs looks like, whatever its nodes are called: components, core numbers, ranks by several keys.
+
+Edges are taken as undirected throughout. Nothing depends on the numbering of the nodes but the numbering of the result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphvae.graphs import Layout, counted
+
+
+class Neighbors:
+    """The neighbours of every node of a batch, one list after another.
+
+    Args:
+        graphs: Checked; of a directed graph the directions are forgotten.
+
+    Attributes:
+        edge_index: `(2, E)`, both directions of every edge, sorted by the first row.
+        degree: `(N,)`.
+        first: `(N,)` first column of each node.
+        layout: Of the nodes.
+    """
+
+    def __init__(self, graphs: Batch) -> None:
+        self.layout: Layout = graphs.layout
+        edges, num_nodes = graphs.edge_index, self.layout.num_rows
+        codes = edges[0] * num_nodes + edges[1]
+        if graphs.directed:
+            codes = torch.unique(torch.cat([codes, edges[1] * num_nodes + edges[0]]))
+        elif bool((codes.diff() < 0).any()):
+            codes = codes.sort().values
+        self.edge_index = torch.stack([codes // num_nodes, codes % num_nodes]) if num_nodes else edges
+        self.degree = torch.bincount(self.edge_index[0], minlength=num_nodes)
+        self.first = self.degree.cumsum(0) - self.degree
+
+    def of(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """For each of `(m,)` nodes its neighbours, one node after another: `(M,)` which of the m, `(M,)` neighbours."""
+        owner, place = counted(self.degree[nodes])
+        return owner, self.edge_index[1][self.first[nodes][owner] + place]
+
+
+def lexicographic(*keys: Tensor) -> Tensor:
+    """The rank, 0, 1, ... without gaps, of each row among the distinct rows of `keys`, each `(N,)`, first one first."""
+    rank = torch.zeros_like(keys[0], dtype=torch.long)
+    for key in keys:
+        values, place = torch.unique(key, return_inverse=True)
+        rank = torch.unique(rank * values.numel() + place, return_inverse=True)[1]
+    return rank
+
+
+def components(neighbors: Neighbors) -> Tensor:
+    """`(N,)` number of the connected component of each node, without gaps; those of a graph are numbered in a row.
+
+    Labels sink to the smallest number within reach, along edges and then along the labels themselves, which makes the
+    rounds about the logarithm of the diameter.
+    """
+    source, target = neighbors.edge_index
+    label = torch.arange(neighbors.layout.num_rows, device=source.device)
+    while True:
+        lower = label.scatter_reduce(0, label[target], label[source], "amin")
+        lower.scatter_reduce_(0, target, label[source], "amin")
+        lower = lower[lower]
+        if torch.equal(lower, label):
+            return torch.unique(label, return_inverse=True)[1]
+        label = lower
+
+
+def core_numbers(neighbors: Neighbors) -> Tensor:
+    """`(N,)` the largest k for which a node is in the k-core: a subgraph in which every node has k neighbours.
+
+    Nodes of at most k neighbours are taken away, all at once, until none is left, and k raised.
+
+    References:
+        Seidman, "Network structure and minimum degree", 1983.
+    """
+    degree, core = neighbors.degree.clone(), torch.zeros_like(neighbors.degree)
+    left = torch.arange(degree.numel(), device=degree.device)
+    k = 0
+    while left.numel():
+        k = max(k, int(degree[left].min()))
+        peeled = degree[left] <= k
+        gone, left = left[peeled], left[~peeled]
+        core[gone] = k
+        touched = neighbors.of(gone)[1]
+        degree.index_add_(0, touched, touched.new_full(touched.shape, -1))
+    return core
