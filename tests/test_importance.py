@@ -268,6 +268,19 @@ def test_chunks_keep_dropout_as_it_was_drawn(batch):
     assert importance_bound(model, batch, 4, noise, chunk=1).sum() != value, "it does drop"
 
 
+def test_chunks_keep_less_for_the_backward_pass(batch):
+    model, noise, kept = lecture_model(), torch.randn(24, 16, 3), {None: 0, 2: 0}
+
+    def keep(tensor):
+        kept[chunk] += tensor.numel()
+        return tensor
+
+    for chunk in kept:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            importance_bound(model, batch, 24, noise, chunk)
+    assert 0 < kept[2] < 0.2 * kept[None]
+
+
 def test_the_encoder_runs_once_and_the_decoders_once_for_a_chunk(batch):
     model, calls = lecture_model(), []
     for name in ("encoder", "edges", "features", "prior"):

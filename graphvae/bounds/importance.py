@@ -91,7 +91,7 @@ def importance_bound(
         `(B,)`.
 
     Raises:
-        TypeError: The encoder gives a point mass.
+        TypeError: The encoder gives a point mass; or what `PerGraph.detached` refuses, where the gradient is not plain.
         ValueError: log p(A | Z) is only estimated; `particles`, `chunk` or the shape of `noise` is wrong.
 
     Warns:
