@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -117,11 +116,12 @@ class FixedOrderEdges:
         # The arithmetic on them is what many orders cost.
         return torch.int32 if self.scores.numel() < 2**31 else torch.int64
 
-    @cached_property
+    @property
     def _flat(self) -> Tensor:
+        # Not kept: what is made without gradient must not serve a later call with it.
         return self.scores.flatten()
 
-    @cached_property
+    @property
     def _counts(self) -> Tensor:
         """`(B, P)`: which scores belong to a pair of the graph."""
         return torch.arange(self.scores.size(1), device=self.scores.device) < self.layout.num_pairs[:, None]

@@ -109,6 +109,16 @@ def test_the_gradient_of_log_probs_is_that_of_finite_differences():
     )
 
 
+def test_a_call_without_gradient_does_not_take_it_from_later_ones():
+    batch, scores = mixed()
+    edges, orders = FixedOrderEdges(scores.requires_grad_(), batch.layout), random_orders(batch.layout, 3)
+    with torch.inference_mode():
+        edges.log_probs(batch.edge_index, orders)
+    edge_sum = edges.log_probs(batch.edge_index, orders) + edges.log_normalizer()
+    (gradient,) = torch.autograd.grad(edge_sum.sum(), scores)
+    assert gradient.sum() == 3 * batch.edge_index.size(1) / 2
+
+
 def test_half_precision_is_computed_in_float32():
     batch, scores = mixed()
     half = FixedOrderEdges(scores.bfloat16(), batch.layout)
