@@ -59,9 +59,15 @@ class Neighbors:
 
         Halves of the lists meet until each has one row: contiguous rows, several times as fast as to scatter.
         """
-        for left, right in self._halvings:
-            rows = extreme(rows.index_select(0, left), rows.index_select(0, right))
-        return rows
+        return _reduced(rows, self._halvings, extreme)
+
+    def extreme(self, rows: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The extreme, as in `reduce`, of the rows `(N, K)` of each node and its neighbours: `(N, K)`."""
+        if not self._halvings:
+            return rows
+        # Without a row for every edge.
+        left, right = (self.with_self[1].index_select(0, half) for half in self._halvings[0])
+        return _reduced(rows, [(left, right), *self._halvings[1:]], extreme)
 
     @cached_property
     def _halvings(self) -> list[tuple[Tensor, Tensor]]:
@@ -74,6 +80,14 @@ class Neighbors:
             halvings.append((left, left - place + other))
             lengths = half
         return halvings
+
+
+def _reduced(
+    rows: Tensor, halvings: list[tuple[Tensor, Tensor]], extreme: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    for left, right in halvings:
+        rows = extreme(rows.index_select(0, left), rows.index_select(0, right))
+    return rows
 
 
 def lexicographic(*keys: Tensor) -> Tensor:

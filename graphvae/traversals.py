@@ -148,7 +148,7 @@ class BreadthFirstOrders(OrderDistribution):
             places.index_copy_(0, rows, now)
             free += counts
             left -= int(counts.sum())
-            frontier, done[rows] = rows[new.any(1)], (now < num_nodes).all(1)
+            frontier, done[rows] = rows[by.amin(1) < _LAST], now.amax(1) < num_nodes
         return places
 
     def _parents(self, frontier: Tensor, done: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,8 +163,8 @@ class BreadthFirstOrders(OrderDistribution):
     def log_prob(self, orders: Tensor) -> Tensor:
         """As promised by `OrderDistribution`."""
         place = torch.arange(orders.size(1), device=orders.device)
-        rows = ranks(orders).t().contiguous().index_select(0, self._neighbors.with_self[1])
-        parent = self._neighbors.reduce(rows, torch.minimum).t().gather(1, orders)
+        rows = ranks(orders).int().t().contiguous()  # To move half as much memory.
+        parent = self._neighbors.extreme(rows, torch.minimum).t().gather(1, orders).long()
         root = parent == place
         # Nodes added to the queue together are those of one parent; a component begins after all before it is done.
         added = torch.where(root, 2 * place, 2 * parent + 1) * self._num_keys + picked(self._key, orders)
@@ -229,10 +229,11 @@ class DepthFirstOrders(OrderDistribution):
     def _extreme_neighbors(self, rank: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, K)` place of the latest neighbour before each node, -1 if none; and of the last of it and them all."""
         owner, neighbor = self._neighbors.with_self
-        rows = rank.t().contiguous()
+        rows = rank.int().t().contiguous()  # To move half as much memory.
         neighbors = rows.index_select(0, neighbor)
-        earlier = neighbors.masked_fill(neighbors >= rows.index_select(0, owner), -1)
-        return self._neighbors.reduce(earlier, torch.maximum), self._neighbors.reduce(neighbors, torch.maximum)
+        earlier = neighbors.masked_fill_(neighbors >= rows.index_select(0, owner), -1)
+        reduce, extreme = self._neighbors.reduce, self._neighbors.extreme
+        return reduce(earlier, torch.maximum).long(), extreme(rows, torch.maximum).long()
 
     def _siblings(self, orders: Tensor, rank: Tensor, parent: Tensor) -> tuple[Tensor, Tensor]:
         """At each place `(K, N)`: the unvisited neighbours of the parent with the node's key; whether a better one was.
