@@ -21,7 +21,7 @@ from torch_geometric.nn import Linear
 
 from graphvae import colours
 from graphvae.backbones import run_backbone
-from graphvae.graphs import as_batch
+from graphvae.graphs import as_batch, has_layout
 from graphvae.orders import BlockOrders, MixedOrders, OrderDistribution, PlackettLuceOrders, SortedOrders, check_orders
 from graphvae.spectra import fiedler_classes
 from graphvae.structure import Neighbors, components, core_numbers, lexicographic
@@ -41,7 +41,7 @@ class Ordering(nn.Module, ABC):
         """Draws orders of each graph, for `graphs.relabelled`.
 
         Args:
-            graphs: A PyG graph, batch or list.
+            graphs: A PyG graph, batch or list; directed ones as a batch from `as_batch`.
             num_orders: K.
             generator: PyTorch's global generator if None.
 
@@ -51,19 +51,19 @@ class Ordering(nn.Module, ABC):
         if num_orders < 1:
             raise ValueError(f"'num_orders' must be positive, got {num_orders}")
         with torch.no_grad():
-            return self(as_batch(graphs, directed=True)).sample(num_orders, generator)
+            return self(_checked(graphs)).sample(num_orders, generator)
 
     def log_prob(self, graphs: Data | Batch | Sequence[Data], orders: Tensor) -> Tensor:
         """Log-probabilities of orders, in nats, `(K, B)`; minus infinity for one that is never drawn.
 
         Args:
-            graphs: A PyG graph, batch or list.
+            graphs: A PyG graph, batch or list; directed ones as a batch from `as_batch`.
             orders: `(K, N)` int64 in batch numbering, each a permutation of the nodes within their graphs.
 
         Raises:
             ValueError: They are not.
         """
-        batch = as_batch(graphs, directed=True)
+        batch = _checked(graphs)
         check_orders(orders, batch.layout)
         return self(batch).log_prob(orders)
 
@@ -245,3 +245,8 @@ class Defensive(Ordering):
 def _degree_key(neighbors: Neighbors, graphs: Batch, refine: bool) -> Tensor:
     """`(N,)` int64, 0, 1, ... without gaps: the larger the degree the smaller; then by refined colour if wanted."""
     return lexicographic(-neighbors.degree, *([colours.refined(graphs)] if refine else []))
+
+
+def _checked(graphs: Data | Batch | Sequence[Data]) -> Batch:
+    """`as_batch(graphs)`; directed graphs must have been through `as_batch`, others are not taken for some."""
+    return as_batch(graphs, directed=isinstance(graphs, Batch) and has_layout(graphs))

@@ -53,7 +53,7 @@ class Ties:
         if self._tied.numel():
             keys = random_bits(self._random_bits, (num_orders, self._tied.numel()), self._high.device, generator)
             shuffled = keys.add_(self._high).argsort(1)
-            orders[:, self._tied] = self._order[self._tied][shuffled]
+            orders.index_copy_(1, self._tied, picked(self._order[self._tied], shuffled))
         return orders
 
 
@@ -78,7 +78,7 @@ class SortedOrders(OrderDistribution):
 
     def log_prob(self, orders: Tensor) -> Tensor:
         """As promised by `OrderDistribution`."""
-        wrong = self._class[orders] != self._ties.classes
+        wrong = picked(self._class, orders) != self._ties.classes
         return self._log_prob + per_graph(minus_infinity(wrong), self._layout)
 
 
@@ -129,11 +129,11 @@ class BlockOrders(OrderDistribution):
 
     def log_prob(self, orders: Tensor) -> Tensor:
         """As promised by `OrderDistribution`."""
-        block, shape = self._block[orders], (len(orders), self._sizes.numel())
+        block, shape = picked(self._block, orders), (len(orders), self._sizes.numel())
         place = torch.arange(orders.size(1), device=orders.device).expand_as(orders)
         first = orders.new_full(shape, orders.size(1)).scatter_reduce_(1, block, place, "amin")
-        wrong = _falls(first.gather(1, block)) | _falls(self._block_class[block])
-        step = torch.nn.functional.pad(self._class[orders].diff(dim=1), (1, 0))
+        wrong = _falls(first.gather(1, block)) | _falls(picked(self._block_class, block))
+        step = torch.nn.functional.pad(picked(self._class, orders).diff(dim=1), (1, 0))
         step = step * (torch.nn.functional.pad(block.diff(dim=1), (1, 0), value=1) == 0)
         highest, lowest = (orders.new_zeros(shape).scatter_reduce_(1, block, step, how) for how in ("amax", "amin"))
         rises, falls = (lowest >= 0).double(), (highest <= 0).double()
@@ -177,11 +177,10 @@ class PlackettLuceOrders(OrderDistribution):
     def log_prob(self, orders: Tensor) -> Tensor:
         """As promised by `OrderDistribution`."""
         shape = len(orders), self._layout.num_graphs, self._width
-        flat = orders.flatten()
-        weights = self._shifted.exp().index_select(0, flat).view_as(orders)
+        weights = picked(self._shifted.exp(), orders)
         padded = weights.new_zeros(len(orders), shape[1] * shape[2]).index_copy(1, self._slots, weights)
         rest = padded.view(shape).cumsum(2).flatten(1).index_select(1, self._slots)
-        log_rest = rest.log().new_zeros(shape[:2]).index_add(1, self._layout.batch, rest.log())
+        log_rest = rest.new_zeros(shape[:2]).index_add(1, self._layout.batch, rest.log())
         total = self._shifted.new_zeros(shape[1]).index_add(0, self._layout.batch, self._shifted)
         return (total - log_rest).to(self.scores.dtype)
 
@@ -242,6 +241,11 @@ def random_bits(
 ) -> Tensor:
     """Uniform int64 below 2 to the power of `bits`."""
     return torch.randint(1 << bits, tuple(shape), generator=generator, device=device)
+
+
+def picked(rows: Tensor, index: Tensor) -> Tensor:
+    """`rows[index]` for one-dimensional `rows`; indexing by a matrix takes several times as long."""
+    return rows.index_select(0, index.flatten()).view_as(index)
 
 
 def run_places(values: Tensor) -> Tensor:

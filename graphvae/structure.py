@@ -5,6 +5,9 @@ Edges are taken as undirected throughout. Nothing depends on the numbering of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -39,8 +42,52 @@ class Neighbors:
 
     def of(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """For each of `(m,)` nodes its neighbours, one node after another: `(M,)` which of the m, `(M,)` neighbours."""
-        owner, place = counted(self.degree[nodes])
-        return owner, self.edge_index[1][self.first[nodes][owner] + place]
+        owner, place = counted(self.degree.index_select(0, nodes))
+        place += self.first.index_select(0, nodes).index_select(0, owner)
+        return owner, self.edge_index[1].index_select(0, place)
+
+    @cached_property
+    def with_self(self) -> tuple[Tensor, Tensor]:
+        """Each node and its neighbours, one node after another: `(N + E,)` of which node, `(N + E,)` the neighbours."""
+        itself = torch.arange(self.degree.numel(), device=self.degree.device).expand(2, -1)
+        pairs = torch.cat([itself, self.edge_index], 1)
+        owner, order = pairs[0].sort(stable=True)
+        return owner, pairs[1][order]
+
+    def reduce(self, rows: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The extreme, `torch.minimum` or `torch.maximum`, over each list of `with_self`: `(N + E, K)` to `(N, K)`.
+
+        Halves of the lists meet until each has one row: contiguous rows, several times as fast as to scatter.
+        """
+        return _reduced(rows, self._halvings, extreme)
+
+    def extreme(self, rows: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The extreme, as in `reduce`, of the rows `(N, K)` of each node and its neighbours: `(N, K)`."""
+        if not self._halvings:
+            return rows
+        # Without a row for every edge.
+        left, right = (self.with_self[1].index_select(0, half) for half in self._halvings[0])
+        return _reduced(rows, [(left, right), *self._halvings[1:]], extreme)
+
+    @cached_property
+    def _halvings(self) -> list[tuple[Tensor, Tensor]]:
+        lengths, halvings = self.degree + 1, []
+        for _ in range(int(self.degree.max()).bit_length()):
+            half = (lengths + 1) // 2
+            owner, place = counted(half)
+            left = (lengths.cumsum(0) - lengths)[owner] + place
+            other = torch.minimum(place + half[owner], lengths[owner] - 1)
+            halvings.append((left, left - place + other))
+            lengths = half
+        return halvings
+
+
+def _reduced(
+    rows: Tensor, halvings: list[tuple[Tensor, Tensor]], extreme: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    for left, right in halvings:
+        rows = extreme(rows.index_select(0, left), rows.index_select(0, right))
+    return rows
 
 
 def lexicographic(*keys: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from graphvae.orders import (
     Ties,
     bits_for,
     per_graph,
+    picked,
     places_of,
     random_bits,
     run_places,
@@ -70,17 +71,27 @@ class Roots:
         return self._nodes[sequence.gather(1, first)], places_of(first.argsort(1), self.sizes)
 
     def choices(self, orders: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-        """How many nodes could have been the root at each place `(K, N)`, and where that is not a root one may take.
+        """How many nodes could have been the root, float64, and whether the root is none that may be taken.
 
         Args:
             orders: `(K, N)`.
             root: `(K, N)` bool, the places at which a component begins.
+
+        Returns:
+            Both `(K, N)`; 1 and False where no component begins.
         """
-        visited = self._candidates[orders] * root
-        visited = visited.cumsum(1) - visited
-        visited -= visited[:, self._layout.ptr[:-1]][:, self._layout.batch]
-        below, upto = self._below[orders], self._upto[orders]
-        return upto - visited, root & ((visited < below) | (visited >= upto))
+        begins = root.flatten().nonzero().squeeze(1)
+        nodes = orders.flatten().index_select(0, begins)
+        draw, place = begins // orders.size(1), begins % orders.size(1)
+        visited = self._candidates[nodes].cumsum(0) - self._candidates[nodes]
+        start = run_starts((draw * self._layout.num_graphs + self._layout.batch[place])[None])[0]
+        visited = visited - visited[start]
+        below, upto = self._below[nodes], self._upto[nodes]
+        number = torch.ones(orders.shape, dtype=torch.float64, device=orders.device)
+        number.view(-1).index_copy_(0, begins, (upto - visited).double())
+        wrong = torch.zeros_like(root)
+        wrong.view(-1).index_copy_(0, begins, (visited < below) | (visited >= upto))
+        return number, wrong
 
 
 class BreadthFirstOrders(OrderDistribution):
@@ -128,14 +139,16 @@ class BreadthFirstOrders(OrderDistribution):
             # Sorted by component, as parents are, then parent, key, and at random.
             by = (parent << tiebreak_bits).add_(tiebreak.index_select(0, rows)).masked_fill_(~new, _LAST)
             component = self._roots.component[rows]
-            counts = torch.zeros_like(free).index_add_(0, component, new.long())
+            # In floating point, which is added several times as fast.
+            counts = torch.zeros(free.shape, dtype=torch.float64, device=free.device)
+            counts = counts.index_add_(0, component, new.double()).long()
             shift = (free - counts.cumsum(0)).add_(counts)
             found = ranks(by.t().argsort(1)).t() + shift.index_select(0, component)
             now = torch.where(new, found, old)
             places.index_copy_(0, rows, now)
             free += counts
             left -= int(counts.sum())
-            frontier, done[rows] = rows[new.any(1)], (now < num_nodes).all(1)
+            frontier, done[rows] = rows[by.amin(1) < _LAST], now.amax(1) < num_nodes
         return places
 
     def _parents(self, frontier: Tensor, done: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,18 +162,15 @@ class BreadthFirstOrders(OrderDistribution):
 
     def log_prob(self, orders: Tensor) -> Tensor:
         """As promised by `OrderDistribution`."""
-        source, target = self._neighbors.edge_index
         place = torch.arange(orders.size(1), device=orders.device)
-        sources = ranks(orders).t().contiguous().index_select(0, source)
-        parents = torch.full((orders.size(1), len(orders)), orders.size(1), device=orders.device)
-        parents.scatter_reduce_(0, target[:, None].expand_as(sources), sources, "amin")
-        parent = parents.t().gather(1, orders)
-        root = parent > place
+        rows = ranks(orders).int().t().contiguous()  # To move half as much memory.
+        parent = self._neighbors.extreme(rows, torch.minimum).t().gather(1, orders).long()
+        root = parent == place
         # Nodes added to the queue together are those of one parent; a component begins after all before it is done.
-        added = torch.where(root, 2 * place, 2 * parent + 1) * self._num_keys + self._key[orders]
+        added = torch.where(root, 2 * place, 2 * parent + 1) * self._num_keys + picked(self._key, orders)
         choices, wrong = self._roots.choices(orders, root)
         wrong[:, 1:] |= added[:, 1:] < added[:, :-1]
-        number = torch.where(root, choices.double(), run_places(added))
+        number = torch.where(root, choices, run_places(added))
         return _one_of(number, wrong, self._neighbors.layout)
 
 
@@ -196,7 +206,7 @@ class DepthFirstOrders(OrderDistribution):
             orders[draw, start + place] = node
             waiting[within, column] = -1
             owner, neighbor = self._neighbors.of(node)
-            slot = self._within[neighbor] * waiting.size(1) + column[owner]
+            slot = self._within.index_select(0, neighbor) * waiting.size(1) + column.index_select(0, owner)
             current = waiting.view(-1).index_select(0, slot)
             fresh = urgency.of_neighbors(neighbor, place, generator).masked_fill_(current < 0, -1)
             waiting.view(-1).index_copy_(0, slot, fresh)
@@ -214,17 +224,16 @@ class DepthFirstOrders(OrderDistribution):
         unfinished = _window_max(reach, since, max(self._layout.host_sizes)) >= place
         choices, wrong = self._roots.choices(orders, root)
         siblings, skipped = self._siblings(orders, rank, parent)
-        return _one_of(torch.where(root, choices, siblings).double(), wrong | unfinished | skipped, self._layout)
+        return _one_of(torch.where(root, choices, siblings.double()), wrong | unfinished | skipped, self._layout)
 
     def _extreme_neighbors(self, rank: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, K)` place of the latest neighbour before each node, and of the last of all neighbours; -1 if none."""
-        source, target = self._neighbors.edge_index
-        rows = rank.t().contiguous()
-        sources = rows.index_select(0, source)
-        earlier = sources.masked_fill(sources > rows.index_select(0, target), -1)
-        index = target[:, None].expand_as(sources)
-        none = torch.full_like(rows, -1)
-        return none.scatter_reduce(0, index, earlier, "amax"), none.scatter_reduce(0, index, sources, "amax")
+        """`(N, K)` place of the latest neighbour before each node, -1 if none; and of the last of it and them all."""
+        owner, neighbor = self._neighbors.with_self
+        rows = rank.int().t().contiguous()  # To move half as much memory.
+        neighbors = rows.index_select(0, neighbor)
+        earlier = neighbors.masked_fill_(neighbors >= rows.index_select(0, owner), -1)
+        reduce, extreme = self._neighbors.reduce, self._neighbors.extreme
+        return reduce(earlier, torch.maximum).long(), extreme(rows, torch.maximum).long()
 
     def _siblings(self, orders: Tensor, rank: Tensor, parent: Tensor) -> tuple[Tensor, Tensor]:
         """At each place `(K, N)`: the unvisited neighbours of the parent with the node's key; whether a better one was.
@@ -236,7 +245,7 @@ class DepthFirstOrders(OrderDistribution):
         num_nodes = orders.size(1)
         ends = rank.index_select(1, source), rank.index_select(1, target)
         first, second = torch.minimum(*ends), torch.maximum(*ends)
-        group = first * self._num_keys + self._key[orders].gather(1, second)
+        group = first * self._num_keys + picked(self._key, orders).gather(1, second)
         edges = (group * num_nodes + num_nodes - 1 - second).sort(1).values
         group, second = edges // num_nodes, num_nodes - 1 - edges % num_nodes
         first = group // self._num_keys
@@ -278,7 +287,11 @@ class _Urgency:
 
     def of_neighbors(self, nodes: Tensor, place: int, generator: torch.Generator | None) -> Tensor:
         """Of unvisited `nodes` `(M,)` of which a neighbour has just been visited, as number `place` of its graph."""
-        return self._neighbor[nodes] + self._random(nodes.shape, generator) + (place + 1 << self._place_shift)
+        return (
+            self._neighbor.index_select(0, nodes)
+            + self._random(nodes.shape, generator)
+            + (place + 1 << self._place_shift)
+        )
 
     def node_within(self, urgency: Tensor) -> Tensor:
         """The number in its graph of the node of each urgency."""
