@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import networkx as nx
 import torch
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GIN
 from torch_geometric.nn.aggr import SumAggregation
 from torch_geometric.transforms import OneHotDegree
+from torch_geometric.utils import to_networkx
 
 from graphvae.edges import DenseEdges
 from graphvae.encoders import NormalEncoder
@@ -58,6 +60,18 @@ def graph_network(graphs: Sequence[Data], hidden: int, layers: int = 3) -> nn.Mo
 
 
 def split(graphs: Sequence[Data], held_out: int, seed: int) -> tuple[list[Data], list[Data]]:
-    """The graphs without `held_out` random ones, and those."""
-    order = torch.randperm(len(graphs), generator=torch.Generator().manual_seed(seed)).tolist()
-    return [graphs[i] for i in order[held_out:]], [graphs[i] for i in order[:held_out]]
+    """The graphs in two parts, of which the second has at least `held_out`; isomorphic graphs stay together.
+
+    So that the second part tells how a model does on graphs it has not seen under another numbering. Graphs are kept
+    together by a hash that isomorphic graphs share (Weisfeiler-Leman); a few others may share it.
+    """
+    kinds: dict[str, list[Data]] = {}
+    for graph in graphs:
+        kind = nx.weisfeiler_lehman_graph_hash(to_networkx(graph, to_undirected=True))
+        kinds.setdefault(kind, []).append(graph)
+    groups = list(kinds.values())
+    first: list[Data] = []
+    second: list[Data] = []
+    for number in torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist():
+        (second if len(second) < held_out else first).extend(groups[number])
+    return first, second
