@@ -5,8 +5,8 @@ under which the model finds the graph likely, the tighter they are. All of these
 has the relabelled orders with the same probabilities. Ties are broken at random, and that is counted.
 
 `refine=True` breaks ties by the colours of colour refinement first, and leaves fewer orders, of which few make a bound.
-But which of two colours comes first means nothing: it is the same for graphs that have both, and chance for a graph with
-new ones, which a decoder has not learned to expect. So it is for graphs a model knows, and off by default.
+But which of two colours comes first means nothing: it is the same for graphs that have both, and chance for a graph
+with new ones, which a decoder has not learned to expect. So it is for graphs a model knows, and off by default.
 """
 
 from __future__ import annotations

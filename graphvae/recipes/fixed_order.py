@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import networkx as nx
 import torch
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GIN
 from torch_geometric.nn.aggr import SumAggregation
 from torch_geometric.transforms import OneHotDegree
-from torch_geometric.utils import to_networkx
 
+from graphvae.colours import refined
 from graphvae.edges import DenseEdges
 from graphvae.encoders import NormalEncoder
-from graphvae.graphs import density
+from graphvae.graphs import as_batch, density
 from graphvae.model import GraphVAE
 from graphvae.orderings import Ordering
 from graphvae.priors import EmpiricalSizes, StandardNormal
@@ -62,13 +61,13 @@ def graph_network(graphs: Sequence[Data], hidden: int, layers: int = 3) -> nn.Mo
 def split(graphs: Sequence[Data], held_out: int, seed: int) -> tuple[list[Data], list[Data]]:
     """The graphs in two parts, of which the second has at least `held_out`; isomorphic graphs stay together.
 
-    So that the second part tells how a model does on graphs it has not seen under another numbering. Graphs are kept
-    together by a hash that isomorphic graphs share (Weisfeiler-Leman); a few others may share it.
+    So that the second part tells how a model does on graphs it has not seen under another numbering. Graphs that colour
+    refinement cannot tell apart, isomorphic ones among them, are kept together.
     """
-    kinds: dict[str, list[Data]] = {}
-    for graph in graphs:
-        kind = nx.weisfeiler_lehman_graph_hash(to_networkx(graph, to_undirected=True))
-        kinds.setdefault(kind, []).append(graph)
+    batch = as_batch(graphs)
+    kinds: dict[tuple[int, ...], list[Data]] = {}
+    for graph, colours in zip(graphs, refined(batch).split(batch.layout.host_sizes), strict=True):
+        kinds.setdefault(tuple(colours.sort().values.tolist()), []).append(graph)
     groups = list(kinds.values())
     first: list[Data] = []
     second: list[Data] = []
