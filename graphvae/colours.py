@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphvae.structure import lowest_connected
+
 # The finaliser of splitmix64 (Steele, Lea & Flood, 2014), its constants as signed integers; and three arbitrary salts.
 _FACTORS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
 _SHIFTS = (30, 27, 31)
@@ -29,7 +31,8 @@ def refined(graphs: Batch, initial: Tensor | None = None) -> Tensor:
         Weisfeiler & Leman, 1968.
     """
     colours = of_features(graphs) if initial is None else initial
-    component = components(graphs)
+    edges = graphs.edge_index
+    component = lowest_connected(torch.cat([edges, edges.flip(0)], 1) if graphs.directed else edges, colours.numel())
     classes, growing = _first_of_class(colours, component).new_zeros(colours.shape), colours == colours
     while bool(growing.any()):
         colours = torch.where(growing[component], _seen_farther(graphs, colours), colours)
@@ -55,25 +58,6 @@ def of_features(graphs: Batch) -> Tensor:
         marks = mixed(values.view(torch.long) + mixed(columns + _OUTGOING)) * (values != 0)
         colours.index_add_(0, rows, marks)
     return mixed(colours + _OUTGOING)
-
-
-def components(graphs: Batch) -> Tensor:
-    """The connected component of each node, directions aside: `(N,)`, the lowest node in it.
-
-    References:
-        Zhang, Azad & Hu, "FastSV", 2020, arXiv:1910.05971 (labels of labels are hooked, so that few rounds do).
-    """
-    source, target = graphs.edge_index
-    if graphs.directed:
-        source, target = torch.cat([source, target]), torch.cat([target, source])
-    lowest = torch.arange(graphs.layout.num_rows, device=source.device)
-    while True:
-        nearby = lowest.scatter_reduce(0, target, lowest[source], "amin")
-        hooked = nearby.scatter_reduce(0, lowest, nearby, "amin")
-        hooked = hooked[hooked]
-        if torch.equal(hooked, lowest):
-            return lowest
-        lowest = hooked
 
 
 def _seen_farther(graphs: Batch, colours: Tensor) -> Tensor:

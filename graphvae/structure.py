@@ -100,19 +100,32 @@ def lexicographic(*keys: Tensor) -> Tensor:
 
 
 def components(neighbors: Neighbors) -> Tensor:
-    """`(N,)` number of the connected component of each node, without gaps; those of a graph are numbered in a row.
+    """`(N,)` number of the connected component of each node, without gaps; those of a graph are numbered in a row."""
+    lowest = lowest_connected(neighbors.edge_index, neighbors.layout.num_rows)
+    return torch.unique(lowest, return_inverse=True)[1]
 
-    Labels sink to the smallest number within reach, along edges and then along the labels themselves, which makes the
-    rounds about the logarithm of the diameter.
+
+def lowest_connected(edge_index: Tensor, num_nodes: int) -> Tensor:
+    """`(N,)` the lowest node of the connected component of each node.
+
+    Labels sink to the lowest within reach, along edges and then along the labels themselves, which makes the rounds
+    about the logarithm of the diameter.
+
+    Args:
+        edge_index: `(2, E)` with both directions of every edge.
+        num_nodes: N.
+
+    References:
+        Zhang, Azad & Hu, "FastSV", 2020, arXiv:1910.05971.
     """
-    source, target = neighbors.edge_index
-    label = torch.arange(neighbors.layout.num_rows, device=source.device)
+    source, target = edge_index
+    label = torch.arange(num_nodes, device=source.device)
     while True:
         lower = label.scatter_reduce(0, label[target], label[source], "amin")
         lower.scatter_reduce_(0, target, label[source], "amin")
         lower = lower[lower]
         if torch.equal(lower, label):
-            return torch.unique(label, return_inverse=True)[1]
+            return label
         label = lower
 
 

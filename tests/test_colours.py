@@ -107,13 +107,3 @@ def test_a_node_that_is_singled_out_orders_a_cycle():
     for first, size, chosen in ((0, 8, 3), (8, 5, 1)):
         around = [min((v - chosen) % size, (chosen - v) % size) for v in range(size)]
         assert_same_partition(found[first : first + size], around)
-
-
-def test_components_are_those_of_networkx():
-    graph = nx.gnm_random_graph(300, 200, seed=1)
-    found = colours.components(as_batch(data(graph)))
-    expected = {node: min(part) for part in nx.connected_components(graph) for node in part}
-    assert found.tolist() == [expected[node] for node in range(300)]
-    directed = nx.gnm_random_graph(300, 200, seed=2, directed=True)
-    expected = {node: min(part) for part in nx.weakly_connected_components(directed) for node in part}
-    assert colours.components(as_batch(data(directed), directed=True)).tolist() == [expected[k] for k in range(300)]

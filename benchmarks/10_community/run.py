@@ -148,8 +148,8 @@ def main() -> None:
             rows += json.loads(path.read_text())["rows"]
             print(rows[-1], flush=True)
     protocol = {
-        "data": f"community_small; at least {HELD_OUT} of its 80 training graphs, isomorphic ones together, by seed, for "
-        "validation; its 20 test graphs",
+        "data": f"community_small; at least {HELD_OUT} of its 80 training graphs, isomorphic ones together, by seed, "
+        "for validation; its 20 test graphs",
         "test_graphs_isomorphic_to_a_training_graph": seen,
         "model": "GIN 3 x 64 on degrees, graph latent 8, MLP 256-256 to 20 places, p(n) from the training graphs",
         "training": f"{EPOCHS} epochs, batch {BATCH}, Adam {RATE}, {ORDERS} orders; of {RESTARTS} starts and their "

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Batch
 
+from graphvae.bounds.chunks import in_chunks
 from graphvae.distributions import PerGraph, PointMass
 from graphvae.graphs import Layout, copies
 from graphvae.model import Graphs, GraphVAE
@@ -167,20 +167,11 @@ def log_likelihoods(model: GraphVAE, graphs: Batch, z: Tensor, particles: int, c
         particles: K.
         chunk: As for `importance_bound`.
     """
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"'chunk' must be positive, got {chunk}")
-    chunk = min(chunk or particles, particles)
-    whole = copies(graphs, chunk)
-    found = []
-    for part in z.to(graphs.x.dtype).unflatten(0, (particles, -1)).split(chunk):
-        batch = whole if len(part) == chunk else copies(graphs, len(part))
-        rows = part.flatten(0, 1)
-        if chunk < particles and torch.is_grad_enabled():
-            value = checkpoint(model.log_likelihood, batch, rows, exact=True, use_reentrant=False)
-        else:
-            value = model.log_likelihood(batch, rows, exact=True)
-        found.append(value.view(len(part), -1))
-    return torch.cat(found)
+
+    def decoded(z: Tensor) -> Tensor:
+        return model.log_likelihood(copies(graphs, len(z)), z.flatten(0, 1), exact=True).view(len(z), -1)
+
+    return in_chunks(decoded, chunk, z.to(graphs.x.dtype).view(particles, -1, *z.shape[1:]))
 
 
 def _checked(q: PerGraph | PointMass, particles: int, noise: Tensor | None, gradient: Gradient) -> PerGraph:

@@ -246,15 +246,15 @@ def _shared(
 ) -> Tensor:
     """`(K, B)` log of the mean over M latents of p(order G, z) / q(z | G), the same latents for every order."""
     drawn = draws(model, model.posterior(graphs), particles, noise)
-    whole = copies(graphs, particles)
+    whole, z = copies(graphs, particles), drawn.z.to(graphs.x.dtype)
     shifts = graphs.layout.num_rows * torch.arange(particles, device=orders.device)
     moved = (orders[:, None] + shifts[:, None]).flatten(1)
-    score = _scorer(model, drawn.z, whole)
+    score = _scorer(model, z, whole)
     if score is not None:
         found = in_chunks(score, chunk, moved)
         found = found if model.sizes is None else found + model.sizes().log_prob(whole.layout.sizes)
     else:
-        found = _decoded(model, whole, drawn.z.expand(len(orders), *drawn.z.shape), moved, chunk)
+        found = _decoded(model, whole, z.expand(len(orders), *z.shape), moved, chunk)
     return (found.view(len(orders), particles, -1) + drawn.log_ratio).logsumexp(1) - math.log(particles)
 
 
@@ -264,13 +264,14 @@ def _paired(
     """`(K, B)` log p(order G, z) / q(z), a latent for each order."""
     if not encode_each:
         drawn = draws(model, model.posterior(graphs), len(orders), noise)
-        z = drawn.z.view(len(orders), -1, *drawn.z.shape[1:])
+        z = drawn.z.to(graphs.x.dtype).view(len(orders), -1, *drawn.z.shape[1:])
         return _decoded(model, graphs, z, orders, chunk) + drawn.log_ratio
 
     def weights(orders: Tensor, noise: Tensor | None = None) -> Tensor:
         moved = relabelled(graphs, orders)
         drawn = draws(model, model.posterior(moved), 1, None if noise is None else noise.flatten(0, 1)[None])
-        return (model.log_likelihood(moved, drawn.z, exact=True) + drawn.log_ratio[0]).view(len(orders), -1)
+        z = drawn.z.to(graphs.x.dtype)
+        return (model.log_likelihood(moved, z, exact=True) + drawn.log_ratio[0]).view(len(orders), -1)
 
     return in_chunks(weights, chunk, orders, *([] if noise is None else [noise]))
 
