@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/performance.md anew, from the results of the benchmarks.
+"""Writes the tables of README.md and of the docs anew, from the results of the benchmarks.
 
 Usage: python benchmarks/tables.py
 A table stands between `<!-- FOLDER -->`, the folder whose `table.py` prints it, and `<!-- end -->`.
@@ -9,7 +9,7 @@ import runpy
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "README.md", HERE.parent / "docs" / "performance.md"]
+PAGES = [HERE.parent / "README.md", *(HERE.parent / "docs" / name for name in ("performance.md", "bounds.md"))]
 _BLOCK = re.compile(r"(<!-- (\d\d_\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

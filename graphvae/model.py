@@ -28,7 +28,11 @@ class EdgeFactor(Protocol):
     directed: bool
 
     def __call__(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
-        """A distribution over edges: `log_prob(edge_index) -> (B,)`, `logits(pairs) -> (P,)`, `sample()`."""
+        """A distribution over edges: `log_prob(edge_index) -> (B,)`, `logits(pairs) -> (P,)`, `sample()`.
+
+        One of a decoder to numbered places may have `log_probs(edge_index, orders (K, N)) -> (K, B)`, with which bounds
+        over orderings score many orders of what was decoded once.
+        """
 
 
 class FeatureFactor(Protocol):
