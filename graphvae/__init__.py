@@ -2,7 +2,8 @@
 
 from graphvae.bounds import elbo, importance_bound
 from graphvae.checkpoints import load, save
-from graphvae.graphs import Layout, as_batch, edgeless
+from graphvae.graphs import as_batch, edgeless
+from graphvae.layout import Layout
 from graphvae.model import GraphVAE
 from graphvae.training import fit
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae import colours
-from graphvae.graphs import Layout, batch_of, layout_of_edges
+from graphvae.graphs import batch_of, layout_of_edges
+from graphvae.layout import Layout
 
 
 def log_automorphisms(graphs: Batch, largest: int = 64) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
 
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.sparse import linear, propagate
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from graphvae.distributions import BernoulliEdges, EdgeDistribution, inner_product
-from graphvae.graphs import Layout, at_least_single
+from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges
 from graphvae.pairs import softplus
+from graphvae.sparse import at_least_single
 
 
 class Quadratic(nn.Module):

@@ -11,8 +11,9 @@ import torch
 import torch.distributions as dist
 from torch import Tensor
 
-from graphvae.graphs import Layout, at_least_single
+from graphvae.layout import Layout
 from graphvae.pairs import sigmoid_sum, softplus_sum
+from graphvae.sparse import at_least_single
 from graphvae.tiles import tiles
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphvae.distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
 from graphvae.fixed_order import FixedOrderEdges, places_of
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 
 
 class InnerProduct(nn.Module):

@@ -10,7 +10,7 @@ from torch_geometric.nn.aggr import Aggregation
 
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph, PointMass
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 
 _LARGEST_LOG_SCALE = 10.0
 

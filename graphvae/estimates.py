@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from graphvae.controls import Quadratic
 from graphvae.distributions import EdgeDistribution
-from graphvae.graphs import Layout, at_least_single
+from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges, Parted, parted
 from graphvae.pairs import softplus
 from graphvae.proposals import Clustered, Draws, Uniform
+from graphvae.sparse import at_least_single
 
 __all__ = ["Clustered", "Estimate", "Quadratic", "SampledPairs", "Uniform", "agreement"]
 

@@ -11,7 +11,7 @@ from torch.distributions.constraints import Constraint
 
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 
 _SMALLEST_LOG_SCALE = -6.0
 

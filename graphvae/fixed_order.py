@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from graphvae.distributions import sum_over_edges
-from graphvae.graphs import Layout, at_least_single, ranks
+from graphvae.graphs import ranks
+from graphvae.layout import Layout
 from graphvae.pairs import softplus
+from graphvae.sparse import at_least_single
 
 
 def places_of(layout: Layout) -> Tensor:

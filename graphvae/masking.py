@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from graphvae.graphs import Layout, as_batch, batch_of, contents
+from graphvae.graphs import as_batch, batch_of, contents
+from graphvae.layout import Layout
 from graphvae.neighbors import NeighborSampler
 from graphvae.nonedges import NonEdges, once
 

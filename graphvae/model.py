@@ -12,7 +12,8 @@ from torch.distributions.constraints import Constraint
 from torch_geometric.data import Batch, Data
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
-from graphvae.graphs import Layout, as_batch, batch_of
+from graphvae.graphs import as_batch, batch_of
+from graphvae.layout import Layout
 from graphvae.sparse import entry
 
 Graphs: TypeAlias = Data | Batch | Sequence[Data]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphvae.graphs import as_batch, counted
+from graphvae.graphs import as_batch
+from graphvae.layout import counted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from graphvae.graphs import Layout, counted
+from graphvae.layout import Layout, counted
 
 
 class NonEdges:

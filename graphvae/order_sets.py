@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.colours import mixed, of_features
-from graphvae.graphs import Layout, layout_of_edges, ranks
+from graphvae.graphs import layout_of_edges, ranks
+from graphvae.layout import Layout
 from graphvae.orders import OrderDistribution
 
 _ROUNDS = 64  # Of draws, before a set is left smaller than asked for.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 
 _SIGN_AND_SPARE = 62  # Bits of an int64 that a sort key may use.
 _LOWEST_SCORE = -600.0  # exp(-600), times a million nodes, is far from the end of float64; so is its inverse.

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from graphvae.graphs import Layout, at_least_single
+from graphvae.layout import Layout
 from graphvae.softplus_tile import LOG2_E, SoftplusTile, softplus
+from graphvae.sparse import at_least_single
 from graphvae.tiles import TILE, large_graphs, order_penalty, padded_graphs, tiles
 
 _DEVICE_TILE = 2048

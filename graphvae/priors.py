@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from graphvae.distributions import PerGraph, TableOfSizes
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 
 
 class StandardNormal(nn.Module):

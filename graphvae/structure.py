@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.graphs import Layout, counted
+from graphvae.layout import Layout, counted
 
 
 class Neighbors:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from graphvae.distributions import EstimatedEdges, drawing_from
-from graphvae.graphs import Layout, as_batch, relabelled
+from graphvae.graphs import as_batch, relabelled
+from graphvae.layout import Layout
 from graphvae.model import Graphs, GraphVAE
 
 _USUAL = "node numbers or places among the inputs, ties broken by index, a network on all nodes of a graph at once"

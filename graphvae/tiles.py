@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 
 TILE = 512
 _Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphvae.graphs import Layout, ranks
+from graphvae.graphs import ranks
+from graphvae.layout import Layout
 from graphvae.orders import (
     OrderDistribution,
     Ties,

@@ -13,7 +13,7 @@ from torch.distributions import (
 )
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass, TableOfSizes, drawing_from
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")

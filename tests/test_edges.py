@@ -22,7 +22,8 @@ from graphvae.edges import (
 )
 from graphvae.encoders import NormalEncoder
 from graphvae.estimates import SampledPairs
-from graphvae.graphs import Layout, as_batch, batch_of, density, permute, relabelled
+from graphvae.graphs import as_batch, batch_of, density, permute, relabelled
+from graphvae.layout import Layout
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
 FACTORS = {

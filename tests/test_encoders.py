@@ -21,7 +21,8 @@ from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
 from conftest import random_graph
 from graphvae.backbones import HopMix, Nodewise, Stack
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
-from graphvae.graphs import Layout, as_batch, permute
+from graphvae.graphs import as_batch, permute
+from graphvae.layout import Layout
 
 HIDDEN = 8
 BACKBONES = {

@@ -15,7 +15,7 @@ from graphvae.distributions import BernoulliEdges
 from graphvae.edges import Bilinear, Estimated, IndefiniteInnerProduct, InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.estimates import Clustered, Quadratic, SampledPairs, Uniform, agreement
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges, Parted, parted
 from graphvae.objectives import kipf_welling
 from graphvae.pairs import softplus, softplus_sum

@@ -8,7 +8,8 @@ from graphvae.distributions import EstimatedEdges
 from graphvae.edges import InnerProduct
 from graphvae.estimates import SampledPairs
 from graphvae.fixed_order import FixedOrderEdges
-from graphvae.graphs import Layout, as_batch, batch_of, relabelled
+from graphvae.graphs import as_batch, batch_of, relabelled
+from graphvae.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("double")
 SIZES = [4, 1, 7, 2, 3]

@@ -8,7 +8,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from conftest import random_graph
-from graphvae.graphs import Layout, Selector, as_batch, batch_of, copies, density, edgeless, permute, relabelled
+from graphvae.graphs import Selector, as_batch, batch_of, copies, density, edgeless, permute, relabelled
+from graphvae.layout import Layout
 from graphvae.sparse import normalized_adjacency
 
 NO_EDGE = torch.empty(2, 0, dtype=torch.long)

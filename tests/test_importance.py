@@ -19,7 +19,8 @@ from graphvae.edges import Bilinear, Estimated, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.estimates import SampledPairs
 from graphvae.features import GaussianFeatures
-from graphvae.graphs import Layout, permute
+from graphvae.graphs import permute
+from graphvae.layout import Layout
 from graphvae.priors import EmpiricalSizes, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")

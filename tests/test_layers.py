@@ -10,6 +10,7 @@ import graphvae
 PACKAGE = Path(graphvae.__file__).parent
 LAYERS = {
     "sparse": 0,
+    "layout": 0,
     "validation": 0,
     "graphs": 0,
     "tiles": 0,
@@ -94,13 +95,14 @@ def test_imports_go_down(path):
 
 
 def test_layer_zero_is_in_order():
-    """Within layer 0 too there is one direction: sparse, validation, graphs, tiles, pairs."""
+    """Within layer 0 too there is one direction: sparse, validation, layout, graphs, tiles, pairs."""
     for name in ("sparse.py", "softplus_tile.py", "fused_pairs.py"):
         assert imported(Path(name)) == set()
     assert imported(Path("validation.py")) == {"sparse"}
-    assert imported(Path("graphs.py")) == {"sparse", "validation"}
-    assert imported(Path("tiles.py")) == {"graphs"}
-    assert imported(Path("pairs.py")) == {"graphs", "tiles", "softplus_tile", "fused_pairs"}
+    assert imported(Path("layout.py")) == {"sparse"}
+    assert imported(Path("graphs.py")) == {"sparse", "validation", "layout"}
+    assert imported(Path("tiles.py")) == {"layout"}
+    assert imported(Path("pairs.py")) == {"sparse", "layout", "tiles", "softplus_tile", "fused_pairs"}
 
 
 def test_only_the_command_line_reads_the_version_from_the_package():

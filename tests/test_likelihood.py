@@ -17,7 +17,8 @@ from graphvae.distributions import PerGraph
 from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.evaluation import likelihood
-from graphvae.graphs import Layout, as_batch, relabelled
+from graphvae.graphs import as_batch, relabelled
+from graphvae.layout import Layout
 from graphvae.model import GraphVAE
 from graphvae.priors import EmpiricalSizes, StandardNormal
 

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import chisquare
 
 from conftest import random_graph
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges
 
 

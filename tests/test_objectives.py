@@ -7,7 +7,7 @@ from graphvae import GraphVAE, as_batch
 from graphvae.backbones import Nodewise
 from graphvae.edges import Bilinear, InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.masking import LinkBatches
 from graphvae.nonedges import NonEdges
 from graphvae.objectives import kipf_welling, masked_edges, reconstruction

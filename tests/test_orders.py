@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.orders import BlockOrders, MixedOrders, PlackettLuceOrders, SortedOrders
 
 pytestmark = pytest.mark.usefixtures("double")

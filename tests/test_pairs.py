@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from conftest import SIZES
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.pairs import sigmoid_sum, softplus_sum
 from graphvae.softplus_tile import SoftplusTile
 from graphvae.tiles import TILE

@@ -3,7 +3,7 @@ import torch
 
 from conftest import SIZES
 from graphvae import tiles as module
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.tiles import tiles
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.utils import negative_sampling
 
-from graphvae.graphs import Layout
+from graphvae.layout import Layout
 from graphvae.pairs import softplus_sum
 from graphvae.recipes.measuring import interleaved
 from graphvae.recipes.reporting import document, write_json

@@ -13,7 +13,8 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds.chunks import in_chunks
 from graphvae.distributions import PerGraph, PointMass
-from graphvae.graphs import Layout, copies
+from graphvae.graphs import copies
+from graphvae.layout import Layout
 from graphvae.model import Graphs, GraphVAE
 
 _MANY_LATENTS = 1000
