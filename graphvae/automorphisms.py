@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from graphvae import colours
-from graphvae.graphs import batch_of, layout_of_edges
+from graphvae.graphs import as_batch, batch_of, layout_of_edges
 from graphvae.layout import Layout
 
 
-def log_automorphisms(graphs: Batch, largest: int = 64) -> Tensor:
+def log_automorphisms(graphs: Data | Batch | Sequence[Data], largest: int = 64) -> Tensor:
     r"""Exact \(\log|\mathrm{Aut}(G)|\), `(B,)` float64, in nats. For evaluation: graphs are taken one by one.
 
     By orbits and stabilisers, \(|\mathrm{Aut}(G)| = \prod_i |\mathrm{orbit}(v_i)|\), where the i-th orbit is that under
@@ -22,7 +23,7 @@ def log_automorphisms(graphs: Batch, largest: int = 64) -> Tensor:
     search is short for graphs met in practice, but can take exponential time for graphs made to be hard.
 
     Args:
-        graphs: From `as_batch`, with or without features, directed or not.
+        graphs: A PyG graph, batch or list, with or without features, directed or not.
         largest: Number of nodes up to which to try.
 
     Raises:
@@ -31,6 +32,7 @@ def log_automorphisms(graphs: Batch, largest: int = 64) -> Tensor:
     References:
         McKay & Piperno, "Practical graph isomorphism, II", 2014, arXiv:1301.1493 (individualisation and refinement).
     """
+    graphs = as_batch(graphs, directed=True)
     sizes = graphs.layout.host_sizes
     if max(sizes) > largest:
         raise ValueError(
@@ -47,7 +49,7 @@ def log_automorphisms(graphs: Batch, largest: int = 64) -> Tensor:
     return torch.tensor(found, dtype=torch.float64, device=graphs.edge_index.device)
 
 
-def log_automorphisms_bound(graphs: Batch) -> Tensor:
+def log_automorphisms_bound(graphs: Data | Batch | Sequence[Data]) -> Tensor:
     r"""An upper bound on \(\log|\mathrm{Aut}(G)|\), `(B,)` float64, in nats: for large graphs, and many.
 
     Colours are refined, a node of the smallest class of more than one is singled out, and so on until every node has a
@@ -60,8 +62,9 @@ def log_automorphisms_bound(graphs: Batch) -> Tensor:
     is singled out, the first of its class, and so on the numbering of the nodes; it is a bound with any.
 
     Args:
-        graphs: From `as_batch`.
+        graphs: A PyG graph, batch or list, with or without features, directed or not.
     """
+    graphs = as_batch(graphs, directed=True)
     found = colours.refined(graphs)
     total = torch.zeros(graphs.layout.num_graphs, dtype=torch.float64, device=found.device)
     while True:

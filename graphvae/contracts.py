@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.distributions import BernoulliEdges
+from graphvae.distributions import EdgeDistribution
 from graphvae.model import GraphVAE
 
 
@@ -32,6 +32,10 @@ def try_out(model: GraphVAE, few: Batch) -> None:
             model.prior(q.layout).log_prob(q.mean)
             stage = f"the decoders and latents of dimension {q.mean.size(1)}"
             model.log_likelihood(few, q.mean)
+            if model.orderings is not None:
+                stage = f"the ordering and {few.x.size(1)} features"
+                r = model.orderings(few)
+                r.log_prob(r.sample(1))
             if model.edges is not None and not model.edges.directed and few.edge_index.numel():
                 _check_symmetric(model.edges(q.mean, few.layout), few.edge_index)
     except torch.OutOfMemoryError:
@@ -42,7 +46,7 @@ def try_out(model: GraphVAE, few: Batch) -> None:
         model.train(training)
 
 
-def _check_symmetric(edges: BernoulliEdges, edge_index: Tensor) -> None:
+def _check_symmetric(edges: EdgeDistribution, edge_index: Tensor) -> None:
     pairs = edge_index[:, :100]
     forth, back = edges.logits(pairs), edges.logits(pairs.flip(0))
     if not torch.allclose(forth, back, rtol=1e-3, atol=1e-3):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from graphvae.automorphisms import log_automorphisms
-from graphvae.graphs import as_batch
+from graphvae.graphs import as_batch, without_features
 
 
 class Convention(Enum):
@@ -41,15 +41,21 @@ def convert(
     graphs: Data | Batch | Sequence[Data],
     source: Convention,
     target: Convention,
+    *,
+    features: bool = False,
     log_aut: Tensor | None = None,
 ) -> Tensor:
     """Log-probabilities of `graphs`, or bounds on them, in another convention.
+
+    What a graph is, depends on the model: with a feature factor its edges and x, otherwise its edges alone.
 
     Args:
         log_prob: `(..., B)` in nats, in the convention `source`.
         graphs: The B graphs.
         source: What `log_prob` is.
         target: What is wanted.
+        features: Whether x is part of the graph, for a model with a feature factor; else automorphisms are those of the
+            edges alone. To leave it out where it belongs keeps a lower bound on log p([G]) a bound.
         log_aut: `(B,)` log|Aut|, needed to or from ISOMORPHISM_CLASS; exact if None. With the upper bound of
             `log_automorphisms_bound` a lower bound on log p([G]) comes out too low, and so stays a lower bound; from
             ISOMORPHISM_CLASS it makes results too high, and so only upper bounds stay bounds.
@@ -58,6 +64,7 @@ def convert(
         The shape of `log_prob`.
 
     Raises:
+        TypeError: `source` or `target` is no Convention.
         ValueError: To or from LABELLED: one numbering does not tell the others. A size of `log_prob` or `log_aut` is
             wrong, or a graph too large for its automorphisms to be counted.
     """
@@ -65,6 +72,11 @@ def convert(
     for name, given in (("log_prob", log_prob), ("log_aut", log_aut)):
         if given is not None and given.shape[-1:] != (batch.layout.num_graphs,):
             raise ValueError(f"'{name}' must end in one entry per graph, {batch.layout.num_graphs}, got {given.shape}")
+    for name, convention in (("source", source), ("target", target)):
+        if not isinstance(convention, Convention):
+            raise TypeError(f"'{name}' must be a Convention, such as Convention.SYMMETRISED, got {convention!r}")
+    if not log_prob.is_floating_point():
+        raise TypeError(f"'log_prob' must be floating point, got {log_prob.dtype}")
     if source is target:
         return log_prob
     if Convention.LABELLED in (source, target):
@@ -73,6 +85,7 @@ def convert(
             "one numbering does not tell the others. If the model is equivariant, p(G) is the symmetrised probability; "
             "say so with Convention.SYMMETRISED. Otherwise sum over orders, as evaluation.likelihood.exact does"
         )
+    batch = batch if features else without_features(batch)
     to_target = _log_factor(batch, target, log_aut) - _log_factor(batch, source, log_aut)
     return log_prob + to_target.to(log_prob)
 

@@ -165,6 +165,12 @@ class Selector:
         return batch
 
 
+def without_features(graphs: Batch) -> Batch:
+    """A checked batch of the edges alone."""
+    edge_ptr = layout_of_edges(graphs).ptr
+    return batch_of(None, graphs.edge_index, graphs.layout, graphs.directed, edge_ptr)
+
+
 def contents(graphs: Batch) -> list[Tensor]:
     """The tensors that tell one checked batch from another: features, edges, and which rows are whose."""
     return [graphs.x, graphs.edge_index, graphs.layout.ptr]

@@ -12,8 +12,10 @@ from torch.distributions.constraints import Constraint
 from torch_geometric.data import Batch, Data
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
+from graphvae.fixed_order import FixedOrderEdges
 from graphvae.graphs import as_batch, batch_of
 from graphvae.layout import Layout
+from graphvae.orderings import Ordering
 from graphvae.sparse import entry
 
 Graphs: TypeAlias = Data | Batch | Sequence[Data]
@@ -28,7 +30,7 @@ class EdgeFactor(Protocol):
 
     directed: bool
 
-    def __call__(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
+    def __call__(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges | FixedOrderEdges:
         """A distribution over edges: `log_prob(edge_index) -> (B,)`, `logits(pairs) -> (P,)`, `sample()`.
 
         One of a decoder to numbered places may have `log_probs(edge_index, orders (K, N)) -> (K, B)`, with which bounds
@@ -73,7 +75,7 @@ class GraphVAE(nn.Module):
         edges: EdgeFactor | None = None,
         features: FeatureFactor | None = None,
         sizes: nn.Module | None = None,
-        orderings: nn.Module | None = None,
+        orderings: Ordering | None = None,
     ) -> None:
         super().__init__()
         if edges is None and features is None:
@@ -82,6 +84,8 @@ class GraphVAE(nn.Module):
             lacking = [need for need in needs if factor is not None and not hasattr(factor, need)]
             if lacking:
                 raise TypeError(f"'{name}' must have the attribute '{lacking[0]}', {type(factor).__name__} has none")
+        if not isinstance(orderings, Ordering | None):
+            raise TypeError(f"'orderings' must be an Ordering, such as orderings.BreadthFirst(), got {orderings!r}")
         self.prior, self.encoder = prior, encoder
         self.edges, self.features, self.sizes = edges, features, sizes
         self.orderings = orderings
@@ -148,7 +152,7 @@ class GraphVAE(nn.Module):
         if self.edges is not None:
             edges = self.edges(z, batch.layout)
             if exact:
-                self._check_exact(edges)
+                self.check_exact(edges)
             parts["edges"] = edges.log_prob(batch.edge_index)
         if self.features is not None:
             parts["features"] = self.features(z, batch.edge_index, batch.layout).log_prob(batch.x.to_dense())
@@ -158,8 +162,12 @@ class GraphVAE(nn.Module):
                 raise ValueError(f"'{name}' must give one log-probability for {count}; does it pass 'layout' on?")
         return torch.stack(list(parts.values())).sum(0)
 
-    def _check_exact(self, edges: object) -> None:
-        """Checks that neither the edge factor, with what it holds, nor its distribution says that it is estimated."""
+    def check_exact(self, edges: object) -> None:
+        """Checks that neither the edge factor, with what it holds, nor its distribution says that it is estimated.
+
+        Raises:
+            ValueError: One does.
+        """
         factor = self.edges
         parts = factor.modules() if isinstance(factor, nn.Module) else [factor]
         if any(getattr(part, "estimated", False) for part in (edges, *parts)):

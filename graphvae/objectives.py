@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.distributions import BernoulliEdges, PointMass
+from graphvae.fixed_order import FixedOrderEdges
 from graphvae.model import Graphs, GraphVAE
 from graphvae.pairs import softplus
 
@@ -33,6 +34,10 @@ def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -
     Returns:
         `(B,)`.
 
+    Raises:
+        TypeError: The edge factor has no scores for self loops.
+        ValueError: It is directed, or there is none.
+
     References:
         Kipf & Welling, 2016, arXiv:1611.07308, and the authors' code, in which the weights are.
     """
@@ -41,6 +46,10 @@ def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -
     graphs = model.batch(graphs)
     q = model.posterior(graphs)
     edges = model.edges(q.rsample(noise), graphs.layout)
+    if isinstance(edges, FixedOrderEdges):
+        raise TypeError(
+            "'model' must score self loops for the Kipf-Welling objective, DenseEdges has no places for them"
+        )
     log_likelihood = _weighted_edges(edges, graphs.edge_index)
     if isinstance(q, PointMass):
         return log_likelihood

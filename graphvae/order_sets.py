@@ -54,7 +54,7 @@ def first_of_each(hashes: Tensor) -> Tensor:
 @torch.no_grad()
 def drawn_without_replacement(
     r: OrderDistribution, layout: Layout, num_orders: int, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct orders, drawn one after another from what `r` has left.
 
     Args:
@@ -64,18 +64,20 @@ def drawn_without_replacement(
         generator: To draw from.
 
     Returns:
-        `(K, N)` orders, and `(K, B)` which of them count.
+        `(K, N)` orders, `(K, B)` their log r, and `(K, B)` which of them count.
     """
     drawn = r.sample(num_orders, generator)
+    log_r = r.log_prob(drawn)
     for _ in range(_ROUNDS):
         new = first_of_each(names(drawn, layout))
-        lacks = 1 - r.log_prob(drawn).double().exp().masked_fill(~new, 0).sum(0)
+        lacks = 1 - log_r.exp().masked_fill(~new, 0).sum(0)
         if bool(((new.sum(0) >= num_orders) | (lacks <= _REMAINING)).all()):
             break
-        drawn = torch.cat([drawn, r.sample(num_orders, generator)])
+        more = r.sample(num_orders, generator)
+        drawn, log_r = torch.cat([drawn, more]), torch.cat([log_r, r.log_prob(more)])
     # The first appearances, in the order in which they came, before everything else.
     chosen = (~new).long().argsort(dim=0, stable=True)[:num_orders]
-    return drawn.gather(0, chosen.index_select(1, layout.batch)), new.gather(0, chosen)
+    return drawn.gather(0, chosen.index_select(1, layout.batch)), log_r.gather(0, chosen), new.gather(0, chosen)
 
 
 def log_inclusion_weights(log_probs: Tensor, present: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ def log_inclusion_weights(log_probs: Tensor, present: Tensor) -> Tensor:
     or holds fewer than asked for, they are 1: never more than they should be, so that bounds stay bounds.
 
     Args:
-        log_probs: `(K, B)` log r of distinct orders.
+        log_probs: `(K, B)` log r of distinct orders, float64.
         present: `(K, B)` which of them are in S.
 
     Returns:
@@ -97,7 +99,7 @@ def log_inclusion_weights(log_probs: Tensor, present: Tensor) -> Tensor:
     References:
         Murthy, 1957 (the estimator); Kool, van Hoof & Welling, 2020, arXiv:2002.06043 (its integrals).
     """
-    log_r = log_probs.double().masked_fill(~present, -torch.inf)
+    log_r = log_probs.masked_fill(~present, -torch.inf)
     rest = 1 - log_r.exp().sum(0)
     whole = (rest <= _REMAINING) | ~present.all(0)
     log_v = _nodes(len(log_r), log_r.device)[:, None, None]
@@ -110,8 +112,8 @@ def log_inclusion_weights(log_probs: Tensor, present: Tensor) -> Tensor:
 def _nodes(count: int, device: torch.device) -> Tensor:
     """Where to evaluate the integrals, `(T,)` log v: a peak near v = K, by the trapezoidal rule, to rounding."""
     end = math.log(count + 10 * math.sqrt(count) + 40)
-    steps = math.ceil((end + 37) * 1.5 * math.sqrt(count + 8))
-    return torch.linspace(-37.0, end, steps, dtype=torch.float64, device=device)
+    steps = math.ceil((end + 32) * 1.3 * math.sqrt(count + 8))
+    return torch.linspace(-32.0, end, steps, dtype=torch.float64, device=device)
 
 
 def _log1mexp(log_t: Tensor) -> Tensor:

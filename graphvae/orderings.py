@@ -27,6 +27,7 @@ from graphvae.orders import BlockOrders, MixedOrders, OrderDistribution, Placket
 from graphvae.spectra import fiedler_classes
 from graphvae.structure import Neighbors, components, core_numbers, lexicographic
 from graphvae.traversals import BreadthFirstOrders, DepthFirstOrders
+from graphvae.validation import check_positive
 
 
 class Ordering(nn.Module, ABC):
@@ -49,8 +50,7 @@ class Ordering(nn.Module, ABC):
         Returns:
             `(K, N)` int64; new node i is old node `orders[k, i]` of the batch.
         """
-        if num_orders < 1:
-            raise ValueError(f"'num_orders' must be positive, got {num_orders}")
+        check_positive(num_orders=num_orders)
         with torch.no_grad():
             return self(_checked(graphs)).sample(num_orders, generator)
 
@@ -230,8 +230,10 @@ class Defensive(Ordering):
         share: ε, of the uniform ordering.
     """
 
-    def __init__(self, ordering: nn.Module, share: float = 0.1) -> None:
+    def __init__(self, ordering: Ordering, share: float = 0.1) -> None:
         super().__init__()
+        if not isinstance(ordering, Ordering):
+            raise TypeError(f"'ordering' must be an Ordering, such as BreadthFirst(), got {ordering!r}")
         if not 0 < share < 1:
             raise ValueError(f"'share' must lie strictly between 0 and 1, got {share}")
         self.ordering, self.share = ordering, share

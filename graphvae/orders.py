@@ -29,7 +29,7 @@ class OrderDistribution(ABC):
 
     @abstractmethod
     def log_prob(self, orders: Tensor) -> Tensor:
-        """Log-probabilities of `orders` `(K, N)`, which must be permutations within each graph: `(K, B)`."""
+        """Log-probabilities of `orders` `(K, N)`, which must be permutations within each graph: `(K, B)` float64."""
 
 
 class Ties:
@@ -112,8 +112,7 @@ class BlockOrders(OrderDistribution):
         ties = torch.zeros(1, layout.num_graphs, dtype=torch.float64, device=block.device)
         places = run_places(self._block_class.sort().values[None]).log()
         ties.index_add_(1, graph[self._block_class.argsort(stable=True)], places)
-        self._ties_log_prob = -ties.to(torch.get_default_dtype())
-        self._ties_log_prob = self._ties_log_prob - per_graph(run_places(self._class.sort().values[None]).log(), layout)
+        self._ties_log_prob = -ties - per_graph(run_places(self._class.sort().values[None]).log(), layout)
 
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
         """As promised by `OrderDistribution`."""
@@ -137,7 +136,7 @@ class BlockOrders(OrderDistribution):
         step = step * (torch.nn.functional.pad(block.diff(dim=1), (1, 0), value=1) == 0)
         highest, lowest = (orders.new_zeros(shape).scatter_reduce_(1, block, step, how) for how in ("amax", "amin"))
         rises, falls = (lowest >= 0).double(), (highest <= 0).double()
-        chance = torch.where(self._reversible, (rises + falls) / 2, rises).log().to(torch.get_default_dtype())
+        chance = torch.where(self._reversible, (rises + falls) / 2, rises).log()
         signs = chance.new_zeros(len(orders), self._layout.num_graphs).index_add_(1, self._graph, chance)
         return self._ties_log_prob + signs + per_graph(minus_infinity(wrong), self._layout)
 
@@ -182,7 +181,7 @@ class PlackettLuceOrders(OrderDistribution):
         rest = padded.view(shape).cumsum(2).flatten(1).index_select(1, self._slots)
         log_rest = rest.new_zeros(shape[:2]).index_add(1, self._layout.batch, rest.log())
         total = self._shifted.new_zeros(shape[1]).index_add(0, self._layout.batch, self._shifted)
-        return (total - log_rest).to(self.scores.dtype)
+        return total - log_rest
 
 
 class MixedOrders(OrderDistribution):
@@ -216,8 +215,13 @@ def check_orders(orders: Tensor, layout: Layout) -> None:
     """Checks that `orders` are `(K, N)` permutations within the graphs of `layout`, K at least 1.
 
     Raises:
-        ValueError: They are not.
+        TypeError, ValueError: They are not.
     """
+    if not isinstance(orders, Tensor):
+        raise TypeError(
+            f"'orders' must be a (K, {layout.num_rows}) tensor, got {type(orders).__name__}; an ordering such as "
+            "Uniform() draws some by .sample(graphs, K)"
+        )
     if orders.dim() != 2 or orders.size(1) != layout.num_rows or len(orders) == 0 or orders.dtype != torch.long:
         raise ValueError(
             f"'orders' must be a (K, {layout.num_rows}) int64 tensor, got {tuple(orders.shape)} of {orders.dtype}; "
@@ -261,9 +265,8 @@ def run_starts(values: Tensor) -> Tensor:
 
 
 def per_graph(logs: Tensor, layout: Layout) -> Tensor:
-    """Sums of `(K, N)` over each graph, `(K, B)`, in the default floating-point type."""
-    total = logs.new_zeros(len(logs), layout.num_graphs).index_add_(1, layout.batch, logs)
-    return total.to(torch.get_default_dtype())
+    """Sums of `(K, N)` over each graph, `(K, B)`."""
+    return logs.new_zeros(len(logs), layout.num_graphs).index_add_(1, layout.batch, logs)
 
 
 def minus_infinity(wrong: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from graphvae.distributions import EstimatedEdges, drawing_from
 from graphvae.graphs import as_batch, relabelled
 from graphvae.layout import Layout
 from graphvae.model import Graphs, GraphVAE
+from graphvae.validation import check_positive
 
 _USUAL = "node numbers or places among the inputs, ties broken by index, a network on all nodes of a graph at once"
 _ORDERINGS = "if it depends on the order by design, as DenseEdges and Positioned do, use the bounds over orderings"
@@ -54,10 +55,15 @@ def assert_permutation_invariant(
 
     Raises:
         AssertionError: A part depends on the numbering; the message says which, how much, and what usually causes it.
+        TypeError: A module that is no model.
         ValueError: `graphs` have nothing to relabel, or something is not of the shape stated.
     """
-    if relabellings < 1:
-        raise ValueError(f"'relabellings' must be positive, got {relabellings}")
+    check_positive(relabellings=relabellings)
+    if isinstance(target, nn.Module) and not isinstance(target, GraphVAE):
+        raise TypeError(
+            f"'target' must be a GraphVAE or a function of graphs, got the module {type(target).__name__}; a factor is "
+            "tested as lambda g, z: edges(z, g.layout).log_prob(g.edge_index), with its latents as 'noise'"
+        )
     if isinstance(target, GraphVAE):
         if noise is not None:
             raise ValueError("'noise' is for a function; a model is tested at latents drawn from 'seed'")

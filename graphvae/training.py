@@ -23,6 +23,7 @@ from graphvae.masking import LinkBatches, MaskedGraphs
 from graphvae.model import Graphs, GraphVAE
 from graphvae.resuming import RunFolder, fingerprint
 from graphvae.sources import Batches, BatchSource, read
+from graphvae.validation import check_positive
 
 Objective = Callable[[GraphVAE, Batch], Tensor]
 
@@ -42,7 +43,7 @@ class Validation:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(every=self.every, patience=1 if self.patience is None else self.patience)
+        check_positive(every=self.every, patience=self.patience)
 
 
 @dataclass
@@ -104,7 +105,7 @@ def fit(
             parameters are those before the step that did it.
         ValueError, TypeError: Bad graphs or arguments, or a folder of another run, before anything is changed.
     """
-    _check_positive(epochs=epochs, batch_size=batch_size)
+    check_positive(epochs=epochs, batch_size=batch_size)
     if isinstance(graphs, (LinkBatches, MaskedGraphs)) and objective is elbo:
         raise ValueError(
             f"'objective' must not be the ELBO for {type(graphs).__name__}: it would count the edges that "
@@ -145,12 +146,6 @@ def fit(
         model.load_state_dict(best)
     model.eval()
     return history
-
-
-def _check_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"'{name}' must be positive, got {value}")
 
 
 def _over_parameters(optimizer: Optimizer | None, model: GraphVAE) -> Optimizer:

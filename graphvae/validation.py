@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import networkx
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
@@ -89,6 +90,22 @@ def _check_csr(x: Tensor) -> None:
         raise ValueError(
             f"'x' must be a valid CSR matrix with sorted columns; {' '.join(str(error).split())}"
         ) from None
+
+
+def check_positive(**numbers: int | None) -> None:
+    """Checks counts given by name, None for one that was left out.
+
+    Raises:
+        TypeError: One is no integer.
+        ValueError: One is not positive.
+    """
+    for name, number in numbers.items():
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+            raise TypeError(f"'{name}' must be an integer, got {number!r}")
+        if number < 1:
+            raise ValueError(f"'{name}' must be positive, got {number}")
 
 
 def check_edges(edge_index: Tensor | None, num_nodes: int, directed: bool = False) -> Tensor:

@@ -50,8 +50,11 @@ def test_what_is_converted_keeps_its_type_and_gradient():
 
 def test_features_take_automorphisms_away(double):
     graphs = as_batch([path(4, torch.arange(4.0)[:, None]), path(4, torch.ones(4, 1))])
-    found = convert(torch.zeros(2), graphs, SYMMETRISED, ISOMORPHISM_CLASS)
+    found = convert(torch.zeros(2), graphs, SYMMETRISED, ISOMORPHISM_CLASS, features=True)
     assert found.exp().tolist() == pytest.approx([24, 12])
+    # Unless they are no part of what has the probability.
+    found = convert(torch.zeros(2), graphs, SYMMETRISED, ISOMORPHISM_CLASS)
+    assert found.exp().tolist() == pytest.approx([12, 12])
 
 
 @pytest.mark.parametrize("directed", [False, True])
@@ -69,9 +72,9 @@ def test_a_uniform_model_gives_each_isomorphism_class_the_share_of_its_orbit(dir
 def test_with_an_upper_bound_on_the_automorphisms_a_lower_bound_stays_one(double):
     graphs, log_prob = as_batch(two_cycles()), torch.zeros(1)
     log_aut = log_automorphisms_bound(graphs)
-    down = convert(log_prob, graphs, SYMMETRISED, ISOMORPHISM_CLASS, log_aut)
+    down = convert(log_prob, graphs, SYMMETRISED, ISOMORPHISM_CLASS, log_aut=log_aut)
     assert down < convert(log_prob, graphs, SYMMETRISED, ISOMORPHISM_CLASS) - 0.5
-    up = convert(log_prob, graphs, ISOMORPHISM_CLASS, SYMMETRISED, log_aut)
+    up = convert(log_prob, graphs, ISOMORPHISM_CLASS, SYMMETRISED, log_aut=log_aut)
     assert up > convert(log_prob, graphs, ISOMORPHISM_CLASS, SYMMETRISED) + 0.5
 
 
@@ -84,10 +87,18 @@ def test_labelled_probabilities_are_not_converted(other):
             convert(log_prob, graphs, *pair)
 
 
+@pytest.mark.parametrize("pair", [("SUMMED", SYMMETRISED), (SYMMETRISED, "summed"), (None, SUMMED)])
+def test_what_is_no_convention_is_refused(pair):
+    with pytest.raises(TypeError, match="must be a Convention, such as"):
+        convert(torch.zeros(1), path(3), *pair)
+    with pytest.raises(TypeError, match="must be floating point"):
+        convert(torch.zeros(1, dtype=torch.long), path(3), SYMMETRISED, SUMMED)
+
+
 def test_wrong_sizes_are_refused():
     with pytest.raises(ValueError, match=r"'log_prob' must end in one entry per graph, 2"):
         convert(torch.zeros(2, 1), [path(3), path(2)], SYMMETRISED, SUMMED)
     with pytest.raises(ValueError, match="'log_aut' must end in"):
-        convert(torch.zeros(2), [path(3), path(2)], SYMMETRISED, ISOMORPHISM_CLASS, torch.zeros(3))
+        convert(torch.zeros(2), [path(3), path(2)], SYMMETRISED, ISOMORPHISM_CLASS, log_aut=torch.zeros(3))
     with pytest.raises(ValueError, match="log_automorphisms_bound"):
         convert(torch.zeros(1), path(80), SYMMETRISED, ISOMORPHISM_CLASS)

@@ -1,11 +1,12 @@
 import pytest
 import torch
 from torch_geometric.nn import GCN
+from torch_geometric.nn.aggr import SumAggregation
 
 from conftest import random_graph
 from graphvae import GraphVAE, as_batch
 from graphvae.backbones import Nodewise
-from graphvae.edges import Bilinear, InnerProduct
+from graphvae.edges import Bilinear, DenseEdges, InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
 from graphvae.layout import Layout
 from graphvae.masking import LinkBatches
@@ -150,3 +151,10 @@ def test_masked_edges_wants_link_batches_and_an_edge_factor():
     model.edges = None
     with pytest.raises(ValueError, match="'model' must have an edge factor"):
         masked_edges(model, LinkBatches(graph, 5).few())
+
+
+def test_kipf_welling_refuses_a_decoder_without_scores_for_self_loops():
+    encoder = NormalEncoder(GCN(5, 4, 1), 4, 2, pool=SumAggregation())
+    model = GraphVAE(StandardNormal(2), encoder, DenseEdges(6, 2, 0.4))
+    with pytest.raises(TypeError, match="must score self loops"):
+        kipf_welling(model, random_graph(6, 0.4, seed=0))

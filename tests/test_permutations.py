@@ -24,6 +24,7 @@ from graphvae.bounds import (
     permutation_bound,
     vimco,
 )
+from graphvae.bounds.baselines import log_mean_exp
 from graphvae.conventions import Convention, convert
 from graphvae.edges import DenseEdges, Estimated, InnerProduct, Positioned
 from graphvae.encoders import NormalEncoder, PointEncoder
@@ -133,7 +134,7 @@ def _means(values, copies):
 
 @torch.no_grad()
 def test_with_latents_every_bound_is_below_the_likelihood_and_in_order():
-    """Outer <= inner <= exact for the same set; more particles, tighter; all against quadrature."""
+    """Both are between the lecture's sum and that of p over the set; more particles, tighter; all by quadrature."""
     graph = random_graph(4, 0.5, seed=3, features=FEATURES)
     model, one = dense_model(), as_batch(graph)
     many, total = as_batch([graph] * DRAWS), exact(model, one, Convention.SUMMED, points=200)
@@ -270,10 +271,31 @@ def test_pitfall_orders_with_one_image_count_once():
     assert len(centre_first) == 6
     one = image_bound(model, graphs, centre_first[:1])
     torch.testing.assert_close(image_bound(model, graphs, centre_first), one, rtol=0, atol=1e-12)
-    # Features tell the leaves apart again.
+    # Features tell the leaves apart again, where they are part of what the model gives a probability.
     star.x = torch.randn(4, FEATURES)
     graphs = as_batch(star)
-    assert (image_bound(model, graphs, centre_first) - one - math.log(6)).abs() < 1e-10
+    torch.testing.assert_close(image_bound(model, graphs, centre_first), one, rtol=0, atol=1e-12)
+    full = node_model()
+    nn.init.zeros_(full.edges.places.weight)
+    full.features, noise = GaussianFeatures(Stack(nn.Linear(2, 4), nn.Tanh()), 4, FEATURES), torch.randn(1, 4, 2)
+    one = image_bound(full, graphs, centre_first[:1], noise=noise)
+    assert (image_bound(full, graphs, centre_first, noise=noise) - one - math.log(6)).abs() < 1e-10
+
+
+@torch.no_grad()
+def test_pitfall_features_without_a_likelihood_do_not_tell_graphs_apart():
+    """All edges are certain: the class of the complete graph has probability one, whatever its nodes carry."""
+    complete = next(g for g in atlas(3) if g.num_edges == 6)
+    complete.x = torch.randn(3, FEATURES)
+    model, graphs = dense_model(informative=False), as_batch(complete)
+    model.edges.scores.bias.data.fill_(40.0)
+    sampled = permutation_bound(model, graphs, Uniform(), 4)
+    for value in (
+        image_bound(model, graphs, every_order(graphs)),
+        exact(model, graphs, Convention.ISOMORPHISM_CLASS),
+        convert(sampled, graphs, Convention.SYMMETRISED, Convention.ISOMORPHISM_CLASS),
+    ):
+        torch.testing.assert_close(value, torch.zeros(1), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
@@ -389,7 +411,9 @@ def test_shared_latents_equal_a_loop(chunk):
     graphs, orders = mixed_sizes()
     orders, log_r = orders[:5], torch.randn(5, 3)
     log_orders = torch.tensor([math.lgamma(n + 1) for n in (4, 1, 5)])
-    for model, rows in ((dense_model(), 3), (node_model(), 10)):
+    pooled = dense_model()
+    pooled.sizes = EmpiricalSizes([1, 4, 5])
+    for model, rows in ((pooled, 3), (node_model(), 10)):
         noise = torch.randn(4, rows, model.prior.latent)
         expected = torch.stack([_by_loop(model, graphs, orders, [e] * 5, log_r, False) for e in noise]).logsumexp(0)
         found = permutation_bound(model, graphs, Scripted(orders, log_r), 5, particles=4, noise=noise, chunk=chunk)
@@ -486,8 +510,9 @@ def _exact_objective(model, graph, orderings, count):
     return total
 
 
+@pytest.mark.parametrize("bound", [permutation_bound, joint_bound])
 @pytest.mark.parametrize("baseline", [None, vimco, leave_one_out])
-def test_the_gradient_of_a_learned_ordering_is_unbiased(baseline):
+def test_the_gradient_of_a_learned_ordering_is_unbiased(baseline, bound):
     """Its expectation over draws, by enumeration, is the gradient of the enumerated bound."""
     graph = path()
     model, orderings = dense_model(informative=False), PlackettLuce(GCN(FEATURES, 4, 2), 4)
@@ -497,13 +522,79 @@ def test_the_gradient_of_a_learned_ordering_is_unbiased(baseline):
     found = [torch.zeros_like(p) for p in parameters]
     for probability, scripted in _tuples(graph, 2, orderings(as_batch(graph))):
         scripted.log_probs = orderings(as_batch(graph)).log_prob(scripted.orders)
-        value = permutation_bound(model, as_batch(graph), scripted, 2, baseline=baseline)
+        value = bound(model, as_batch(graph), scripted, 2, baseline=baseline)
         for mean, gradient in zip(found, torch.autograd.grad(value.sum(), parameters, allow_unused=True), strict=True):
             if gradient is not None:
                 mean += probability.detach() * gradient
     assert max(e.abs().max() for e in expected if e is not None) > 1e-3
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-9, atol=1e-12)
+
+
+def test_baselines_are_bounds_without_one_of_the_draws():
+    log_weights = torch.randn(5, 3)
+    for k in range(5):
+        others = torch.cat([log_weights[:k], log_weights[k + 1 :]])
+        alone = others.logsumexp(0) - math.log(4)
+        filled = torch.cat([others, others.mean(0, keepdim=True)]).logsumexp(0) - math.log(5)
+        torch.testing.assert_close(leave_one_out(log_weights)[k], alone, rtol=0, atol=1e-12)
+        torch.testing.assert_close(vimco(log_weights)[k], filled, rtol=0, atol=1e-12)
+    for baseline in (vimco, leave_one_out):
+        with pytest.raises(ValueError, match="at least 2 rows"):
+            baseline(log_weights[:1])
+
+
+def test_the_baseline_that_is_given_is_used():
+    graph, model = path(), dense_model(informative=False)
+    orderings = PlackettLuce(GCN(FEATURES, 4, 2), 4)
+    for bound in (permutation_bound, joint_bound):
+        gradients = []
+        for baseline in (vimco, torch.zeros_like):
+            torch.manual_seed(0)
+            value = bound(model, as_batch(graph), orderings, 4, baseline=baseline).sum()
+            gradients.append(torch.autograd.grad(value, orderings.score.weight)[0])
+        assert (gradients[0] - gradients[1]).abs().max() > 1e-6
+
+
+def test_an_impossible_order_has_no_gradient_and_spoils_none():
+    """Minus infinity among the weights, or for all of a graph that is larger than p(n) allows."""
+    model, orderings = dense_model(), PlackettLuce(GCN(FEATURES, 4, 2), 4)
+    model.sizes = EmpiricalSizes([1, 4])
+    graphs = as_batch([random_graph(n, 0.5, seed=n, features=FEATURES) for n in (4, 5)])
+    value = permutation_bound(model, graphs, orderings, 3)
+    assert value[1] == -math.inf
+    assert value[0].isfinite()
+    log_weights = torch.tensor([[0.0], [-math.inf], [1.0]])
+    for baseline in (vimco, leave_one_out):
+        log_r = torch.zeros(3, 1, requires_grad=True)
+        found = log_mean_exp(log_weights, log_r, baseline)
+        torch.testing.assert_close(found, log_weights.logsumexp(0) - math.log(3))
+        assert torch.autograd.grad(found.sum(), log_r)[0].isfinite().all()
+
+
+def test_a_generator_decides_orders_and_latents():
+    graphs = as_batch([random_graph(n, 0.5, seed=n, features=FEATURES) for n in (4, 5)])
+    for model in (dense_model(), node_model()):
+        for bound in (permutation_bound, joint_bound):
+            values = [bound(model, graphs, Uniform(), 3, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+            assert torch.equal(values[0], values[1])
+            assert not torch.equal(values[0], values[2])
+
+
+def test_a_learned_ordering_is_scored_in_full_precision():
+    """In bfloat16 log r has steps of a tenth of a nat and more, by which the bound would exceed what it bounds."""
+    torch.set_default_dtype(torch.float32)
+    graph = random_graph(30, 0.2, seed=1, features=FEATURES)
+    encoder = NormalEncoder(GCN(FEATURES, 4, 2), 4, 1, pool=SumAggregation())
+    orderings = PlackettLuce(GCN(FEATURES, 4, 2), 4)
+    model = GraphVAE(StandardNormal(1), encoder, DenseEdges(30, 1, 0.2), orderings=orderings)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        expected = permutation_bound(model, graph, orderings, 4)
+        graph.x = graph.x.bfloat16()
+        found = permutation_bound(model.bfloat16(), graph, orderings, 4)
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=1e-3)
 
 
 def test_baselines_reduce_the_variance():
@@ -560,14 +651,23 @@ def test_bad_input_is_refused():
             with pytest.raises(ValueError, match=message):
                 bound(model, graphs, orders)
     for bound in (permutation_bound, joint_bound):
-        with pytest.raises(ValueError, match="must be positive"):
+        with pytest.raises(ValueError, match="'num_orders' must be positive"):
             bound(model, graphs, Uniform(), 0)
+        with pytest.raises(TypeError, match=r"'num_orders' must be an integer, got 4\.0"):
+            bound(model, graphs, Uniform(), 4.0)
+        for wrong in (Uniform, None, "uniform", Uniform()(graphs)):
+            with pytest.raises(TypeError, match="'orderings' must be an Ordering, such as"):
+                bound(model, graphs, wrong, 2)
         with pytest.raises(ValueError, match="at least 2"):
             bound(model, graphs, PlackettLuce(GCN(FEATURES, 4, 2), 4), 1)
     with pytest.raises(ValueError, match="'replace' must be True"):
         permutation_bound(model, graphs, PlackettLuce(GCN(FEATURES, 4, 2), 4), 2, replace=False)
     with pytest.raises(ValueError, match="'chunk' must be positive"):
         permutation_bound(model, graphs, Uniform(), 2, chunk=0)
+    with pytest.raises(TypeError, match=r"'orders' must be a .* tensor, got Uniform"):
+        inner_bound(model, graphs, Uniform())
+    with pytest.raises(ValueError, match="one draw for each of the 2 orders"):
+        outer_bound(model, graphs, Uniform().sample(graphs, 2), noise=torch.randn(3, 2, 1), encode_each=True)
     point = GraphVAE(
         StandardNormal(1), PointEncoder(Nodewise(nn.Linear(3, 4)), 4, 1, SumAggregation()), DenseEdges(5, 1, 0.4)
     )

@@ -33,8 +33,12 @@ def log_mean_exp(log_weights: Tensor, log_r: Tensor, baseline: Baseline | None =
     if not (log_r.requires_grad and torch.is_grad_enabled()):
         return bound
     if len(log_r) < 2:
-        raise ValueError("a learned ordering needs at least 2 orders, for its baseline; got 1")
+        raise ValueError(
+            "'num_orders' must be at least 2 to train a learned ordering, for its baseline, got 1; to evaluate one, "
+            "use torch.no_grad()"
+        )
     advantage = bound.detach() - (baseline or vimco)(log_weights.detach())
+    advantage = advantage.masked_fill(~advantage.isfinite(), 0)  # Where a graph, or all orders but one, has no chance.
     return bound + (advantage * (log_r - log_r.detach())).sum(0)
 
 
@@ -44,7 +48,8 @@ def vimco(log_weights: Tensor) -> Tensor:
     References:
         Mnih & Rezende, 2016, arXiv:1602.06725.
     """
-    others = (log_weights.sum(0) - log_weights) / (len(log_weights) - 1)
+    itself = _diagonal(log_weights)
+    others = log_weights[None].expand(len(log_weights), -1, -1).masked_fill(itself, 0).sum(1) / (len(log_weights) - 1)
     return _without_each(log_weights, others) - math.log(len(log_weights))
 
 
@@ -59,5 +64,10 @@ def leave_one_out(log_weights: Tensor) -> Tensor:
 
 def _without_each(log_weights: Tensor, instead: Tensor) -> Tensor:
     """`(K, B)` log-sum-exp of each column with its k-th entry replaced by `instead[k]`."""
-    itself = torch.eye(len(log_weights), dtype=torch.bool, device=log_weights.device)[:, :, None]
-    return torch.where(itself, instead[:, None], log_weights[None]).logsumexp(1)
+    return torch.where(_diagonal(log_weights), instead[:, None], log_weights[None]).logsumexp(1)
+
+
+def _diagonal(log_weights: Tensor) -> Tensor:
+    if len(log_weights) < 2:
+        raise ValueError(f"'log_weights' must have at least 2 rows for a baseline, got {len(log_weights)}")
+    return torch.eye(len(log_weights), dtype=torch.bool, device=log_weights.device)[:, :, None]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from graphvae.validation import check_positive
+
 
 def in_chunks(function: Callable[..., Tensor], chunk: int | None, *stacks: Tensor) -> Tensor:
     """`function(*stacks)`, for at most `chunk` rows of each stack at a time; all at once if None.
@@ -21,10 +23,9 @@ def in_chunks(function: Callable[..., Tensor], chunk: int | None, *stacks: Tenso
         stacks: `(K, ...)` each.
 
     Raises:
-        ValueError: `chunk` is not positive.
+        TypeError, ValueError: `chunk` is no positive integer.
     """
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"'chunk' must be positive, got {chunk}")
+    check_positive(chunk=chunk)
     if chunk is None or chunk >= len(stacks[0]):
         return function(*stacks)
     step = partial(checkpoint, function, use_reentrant=False) if torch.is_grad_enabled() else function

@@ -16,6 +16,7 @@ from graphvae.distributions import PerGraph, PointMass
 from graphvae.graphs import copies
 from graphvae.layout import Layout
 from graphvae.model import Graphs, GraphVAE
+from graphvae.validation import check_positive
 
 _MANY_LATENTS = 1000
 
@@ -133,6 +134,9 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
     References:
         Kong, 1992.
     """
+    if log_weights.dim() != 2:
+        shape = tuple(log_weights.shape)
+        raise ValueError(f"'log_weights' must be (K, B) as of log_importance_weights, got shape {shape}")
     return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()
 
 
@@ -180,8 +184,7 @@ def _checked(q: PerGraph | PointMass, particles: int, noise: Tensor | None, grad
         raise TypeError("'model' must have an encoder with a density, a PointMass has none; use NormalEncoder")
     if not isinstance(gradient, Gradient):
         raise TypeError(f"'gradient' must be a bounds.Gradient, such as Gradient.DREG, got {gradient!r}")
-    if particles < 1:
-        raise ValueError(f"'particles' must be positive, got {particles}")
+    check_positive(particles=particles)
     if noise is not None and noise.shape != (particles, *q.mean.shape):
         raise ValueError(
             f"'noise' must have one draw for each of the {particles} particles, of shape "

@@ -24,11 +24,13 @@ from graphvae.bounds.baselines import Baseline, log_mean_exp
 from graphvae.bounds.chunks import in_chunks
 from graphvae.bounds.importance import draws
 from graphvae.conventions import log_relabellings
-from graphvae.graphs import copies, relabelled
+from graphvae.distributions import drawing_from
+from graphvae.graphs import copies, relabelled, without_features
 from graphvae.model import Graphs, GraphVAE
 from graphvae.order_sets import drawn_without_replacement, first_of_each, images, log_inclusion_weights, names
 from graphvae.orderings import Ordering
-from graphvae.orders import check_orders
+from graphvae.orders import OrderDistribution, check_orders
+from graphvae.validation import check_positive
 
 
 def outer_bound(
@@ -52,7 +54,7 @@ def outer_bound(
         noise: Standard normal, `(K, ...)` for latents of shape `(...)`; drawn if None.
         chunk: Orderings at a time, to bound memory; all if None.
         encode_each: Run the encoder on every relabelled graph, for one that is not equivariant. Otherwise it runs once
-            and its posterior is relabelled; for any encoder that is still a bound.
+            and its posterior is relabelled: still a bound for any encoder, if the prior is the same in every order.
 
     Returns:
         `(B,)`.
@@ -78,9 +80,10 @@ def inner_bound(
     r"""Estimate of \(E_{q(z | G)} \log \sum_{\pi \in S} p(\pi G | z)\, p(z) / q(z | G)\): all orderings share a latent.
 
     Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below. For the same S and an
-    equivariant encoder it is at least `outer_bound`, at the price of one pass of encoder and decoder for each particle;
-    an edge factor that scores places (`DenseEdges`) decodes once for all orderings. Latents of nodes are relabelled
-    with them. Graph matching is the case |S| = 1.
+    equivariant encoder its expectation is at least \(\log \sum_{\pi \in S} \exp \mathrm{ELBO}(\pi G)\). An edge factor
+    that scores places (`DenseEdges`) decodes each particle once for all orderings, where `outer_bound` decodes |S|
+    latents (which, being independent, can make it the tighter one). Latents of nodes are relabelled with the graph.
+    Graph matching is the case |S| = 1.
 
     Args:
         model: As for `outer_bound`.
@@ -117,7 +120,8 @@ def image_bound(
     r"""As `inner_bound` over the distinct relabelled graphs among \(\{\pi G : \pi \in S\}\).
 
     Bounds \(\log p([G])\), `Convention.ISOMORPHISM_CLASS`, from below, and equals it (up to the latents) when S has
-    every image. No automorphism has to be counted: orderings that differ by one give one image, counted once.
+    every image. No automorphism has to be counted: orderings that differ by one give one image, counted once. An image
+    is of edges and x for a model with a feature factor, else of edges alone.
 
     Args:
         model: As for `outer_bound`.
@@ -131,11 +135,14 @@ def image_bound(
         `(B,)`.
 
     Raises:
-        TypeError, ValueError: As `outer_bound`.
+        TypeError, ValueError: As `outer_bound`; or the model has no edge factor.
     """
+    if model.edges is None:
+        raise ValueError("'model' must have an edge factor, without one there is no probability of a graph's class")
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
-    return _over_first(_shared(model, graphs, orders, particles, noise, chunk), first_of_each(images(graphs, orders)))
+    seen = graphs if model.features is not None else without_features(graphs)
+    return _over_first(_shared(model, graphs, orders, particles, noise, chunk), first_of_each(images(seen, orders)))
 
 
 def permutation_bound(
@@ -153,10 +160,11 @@ def permutation_bound(
 ) -> Tensor:
     r"""Sampled orderings that share a latent: \(\log \frac1K \sum_k p(\pi_k G, z) / (n!\, r(\pi_k | G)\, q(z | G))\).
 
-    Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, for any r; at
-    K = 1 the gap has a part from the ordering, KL(r || p(order | G)), which more orders close. Latents are shared as in
-    `inner_bound`, so what the posterior of the latents lacks is closed by `particles`, not by orders. A uniform r makes
-    it log-mean-exp over random orders. Training it also trains a learned ordering.
+    Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, for any r. At K = 1
+    the gap has a part from the ordering, KL(r || p(order | G)), which more orders close, down to what the orders have
+    that r never gives. Latents are shared as in `inner_bound`: what the posterior of the latents lacks is closed by
+    `particles`, not by orders. A uniform r makes it log-mean-exp over random orders. A learned ordering is trained with
+    the model if it is `model.orderings`.
 
     Args:
         model: As for `outer_bound`.
@@ -165,10 +173,11 @@ def permutation_bound(
         num_orders: K.
         particles: As for `inner_bound`.
         replace: Whether an order may come twice. Without, the weights are those of `order_sets.log_inclusion_weights`:
-            as unbiased, less noise, exact once r has no other orders. Not for training a learned ordering.
+            as unbiased, less noise, exact once r has no other orders (and too low if r is so unequal that fewer than K
+            distinct orders turn up). Not for training a learned ordering.
         baseline: What a learned ordering's score-function gradient subtracts, `vimco` (if None) or `leave_one_out`.
         noise: As for `inner_bound`.
-        generator: For the orders.
+        generator: For orders and latents.
         chunk: As for `inner_bound`.
 
     Returns:
@@ -181,18 +190,20 @@ def permutation_bound(
     References:
         Li et al., "Learning deep generative models of graphs", 2018, arXiv:1803.03324 (importance-sampled orderings).
     """
+    check_positive(num_orders=num_orders)
     graphs = model.batch(graphs)
-    r = orderings(graphs)
+    r = _distribution(orderings, graphs)
     if replace:
-        orders = r.sample(_positive(num_orders), generator)
+        orders = r.sample(num_orders, generator)
         log_r = r.log_prob(orders)
-        log_f = _shared(model, graphs, orders, particles, noise, chunk)
-        bound = log_mean_exp(log_f - log_r, log_r, baseline)
     else:
-        orders, present = drawn_without_replacement(r, graphs.layout, _positive(num_orders), generator)
-        log_r = r.log_prob(orders)
-        _check_fixed(log_r)
+        _check_fixed(r.log_prob(r.sample(1)))
+        orders, log_r, present = drawn_without_replacement(r, graphs.layout, num_orders, generator)
+    with drawing_from(generator):
         log_f = _shared(model, graphs, orders, particles, noise, chunk)
+    if replace:
+        bound = log_mean_exp(log_f - log_r.to(log_f), log_r, baseline)
+    else:
         bound = (log_f + log_inclusion_weights(log_r, present).to(log_f)).logsumexp(0)
     return bound - log_relabellings(graphs).to(bound)
 
@@ -201,7 +212,7 @@ def joint_bound(
     model: GraphVAE,
     graphs: Graphs,
     orderings: Ordering,
-    particles: int,
+    num_orders: int,
     *,
     baseline: Baseline | None = None,
     noise: Tensor | None = None,
@@ -211,18 +222,19 @@ def joint_bound(
 ) -> Tensor:
     r"""Orders and latents together, \(\log \frac1K \sum_k p(\pi_k G, z_k) / (n!\, r(\pi_k | G)\, q(z_k | \pi_k G))\).
 
-    Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, and rises to it
-    with K. Every order has a latent of its own, and is decoded on its own. With `encode_each` and `orderings.Uniform()`
-    it is the bound for an encoder that is not equivariant before a decoder that is.
+    Bounds the symmetrised \(\log \bar p(G)\), `Convention.SYMMETRISED`, from below in expectation, and rises with K, to
+    it if r gives every order a chance (`Uniform`, `PlackettLuce`, `Defensive`). Every order has a latent of its own,
+    and is decoded on its own. With `encode_each` and `orderings.Uniform()` it is the bound for an encoder that is not
+    equivariant before a decoder that is.
 
     Args:
         model: As for `outer_bound`.
         graphs: A PyG graph, batch or list.
         orderings: As for `permutation_bound`.
-        particles: K pairs of an order and a latent.
+        num_orders: K, of orders and of latents.
         baseline: As for `permutation_bound`.
         noise: As for `outer_bound`.
-        generator: For the orders.
+        generator: For orders and latents.
         chunk: As for `outer_bound`.
         encode_each: As for `outer_bound`.
 
@@ -232,12 +244,14 @@ def joint_bound(
     Raises:
         TypeError, ValueError: As `permutation_bound`.
     """
+    check_positive(num_orders=num_orders)
     graphs = model.batch(graphs)
-    r = orderings(graphs)
-    orders = r.sample(_positive(particles), generator)
+    r = _distribution(orderings, graphs)
+    orders = r.sample(num_orders, generator)
     log_r = r.log_prob(orders)
-    log_weights = _paired(model, graphs, orders, noise, chunk, encode_each) - log_r
-    bound = log_mean_exp(log_weights, log_r, baseline)
+    with drawing_from(generator):
+        log_weights = _paired(model, graphs, orders, noise, chunk, encode_each)
+    bound = log_mean_exp(log_weights - log_r.to(log_weights), log_r, baseline)
     return bound - log_relabellings(graphs).to(bound)
 
 
@@ -262,6 +276,8 @@ def _paired(
     model: GraphVAE, graphs: Batch, orders: Tensor, noise: Tensor | None, chunk: int | None, encode_each: bool
 ) -> Tensor:
     """`(K, B)` log p(order G, z) / q(z), a latent for each order."""
+    if noise is not None and len(noise) != len(orders):
+        raise ValueError(f"'noise' must have one draw for each of the {len(orders)} orders, got {tuple(noise.shape)}")
     if not encode_each:
         drawn = draws(model, model.posterior(graphs), len(orders), noise)
         z = drawn.z.to(graphs.x.dtype).view(len(orders), -1, *drawn.z.shape[1:])
@@ -291,7 +307,9 @@ def _scorer(model: GraphVAE, z: Tensor, graphs: Batch) -> Callable[[Tensor], Ten
     """Scores orders `(K, N)` with what is decoded once, if the edge factor can and the edges are all there is."""
     if model.edges is None or model.features is not None or _of_nodes(z, graphs):
         return None
-    log_probs = getattr(model.edges(z, graphs.layout), "log_probs", None)
+    edges = model.edges(z, graphs.layout)
+    model.check_exact(edges)
+    log_probs = getattr(edges, "log_probs", None)
     return None if log_probs is None else partial(log_probs, graphs.edge_index)
 
 
@@ -303,10 +321,13 @@ def _over_first(log_weights: Tensor, counts: Tensor) -> Tensor:
     return log_weights.masked_fill(~counts, -torch.inf).logsumexp(0)
 
 
-def _positive(number: int) -> int:
-    if number < 1:
-        raise ValueError(f"the number of orders must be positive, got {number}")
-    return number
+def _distribution(orderings: Ordering, graphs: Batch) -> OrderDistribution:
+    if not isinstance(orderings, Ordering):
+        raise TypeError(
+            f"'orderings' must be an Ordering, such as orderings.BreadthFirst(), got {orderings!r}; bounds that take a "
+            "set of orders as a tensor are inner_bound, image_bound and outer_bound"
+        )
+    return orderings(graphs)
 
 
 def _check_fixed(log_r: Tensor) -> None:

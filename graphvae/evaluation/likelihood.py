@@ -16,15 +16,17 @@ from graphvae.conventions import Convention, convert
 from graphvae.graphs import as_batch, relabelled
 from graphvae.model import Graphs, GraphVAE
 from graphvae.priors import StandardNormal
+from graphvae.validation import check_positive
 
 _LARGEST_LATENT = 3
 _LARGEST_GRAPH = 8
+_MOST_POINTS = 256
 _ROWS = 1 << 18  # Rows of nodes evaluated at a time.
 
 
 @torch.no_grad()
 def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
-    r"""\(\log p(G) = \log \int p(G | z) N(z | 0, I)\, dz\) by Gauss-Hermite quadrature, `(B,)`: labelled, in nats.
+    r"""\(\log p(G) = \log \int p(G | z) N(z | 0, I)\, dz\) by Gauss-Hermite quadrature, labelled: `(B,)` float64.
 
     The error falls off quickly with the number of points if p(G | z) is smooth in z; compare two numbers of points to
     see it. The encoder takes no part. As in `log_likelihood`, p(n) is part of p(G) if the model has it.
@@ -39,8 +41,9 @@ def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
         ValueError: Latents of nodes, too many dimensions, or a likelihood that is only estimated.
     """
     latent = _latent(model)
-    if points < 1:
-        raise ValueError(f"'points' must be positive, got {points}")
+    check_positive(points=points)
+    if points > _MOST_POINTS:
+        raise ValueError(f"'points' must be at most {_MOST_POINTS}, where weights can be computed, got {points}")
     batch = model.batch(graphs)
     z, log_weights = _gauss_hermite(points, latent)
     kept = torch.arange(batch.layout.num_rows, device=batch.ptr.device)
@@ -50,7 +53,7 @@ def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
         copies = relabelled(batch, kept.expand(len(part), -1))
         rows = part.repeat_interleave(batch.layout.num_graphs, 0)
         log_likelihood.append(model.log_likelihood(copies, rows).view(len(part), -1))
-    return (torch.cat(log_likelihood) + log_weights.to(anchor)[:, None]).logsumexp(0)
+    return (torch.cat(log_likelihood).double() + log_weights.to(anchor.device)[:, None]).logsumexp(0)
 
 
 def every_order(graphs: Graphs) -> Tensor:
@@ -69,7 +72,7 @@ def every_order(graphs: Graphs) -> Tensor:
 
 @torch.no_grad()
 def exact(model: GraphVAE, graphs: Graphs, convention: Convention, points: int = 64) -> Tensor:
-    """Log p of tiny graphs in a convention, `(B,)` in nats.
+    """Log p of tiny graphs in a convention, `(B,)` float64 in nats.
 
     Args:
         model: As for `quadrature`; it need not be equivariant.
@@ -88,7 +91,8 @@ def exact(model: GraphVAE, graphs: Graphs, convention: Convention, points: int =
         quadrature(model, relabelled(batch, part), points).view(len(part), -1).logsumexp(0)
         for part in orders.split(max(1, _ROWS // batch.layout.num_rows))
     ]
-    return convert(torch.stack(summed).logsumexp(0), batch, Convention.SUMMED, convention)
+    features = model.features is not None
+    return convert(torch.stack(summed).logsumexp(0), batch, Convention.SUMMED, convention, features=features)
 
 
 def _latent(model: GraphVAE) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graphvae.datasets.splits import LinkSplit
 from graphvae.distributions import BernoulliEdges
+from graphvae.fixed_order import FixedOrderEdges
 from graphvae.model import Graphs, GraphVAE
 
 Scores = Callable[[Tensor], Tensor]
@@ -21,7 +22,7 @@ _LOGIT_BINS = torch.linspace(-20, 20, 81, dtype=torch.float64)
 
 
 @torch.no_grad()
-def predict(model: GraphVAE, graphs: Graphs, split: LinkSplit) -> BernoulliEdges:
+def predict(model: GraphVAE, graphs: Graphs, split: LinkSplit) -> BernoulliEdges | FixedOrderEdges:
     """p(A | Z) at the posterior mean of a visible graph: the scores, and the probabilities, of all pairs.
 
     Args:
@@ -109,7 +110,7 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibration(edges: BernoulliEdges, split: LinkSplit, part: str = "test") -> Calibration:
+def calibration(edges: BernoulliEdges | FixedOrderEdges, split: LinkSplit, part: str = "test") -> Calibration:
     """Calibration and log-likelihood over every pair that is neither visible nor held out for the other part.
 
     The model explains the visible edges. A split hides edges at random, so the probability that a pair is a hidden edge
@@ -151,7 +152,7 @@ def calibration(edges: BernoulliEdges, split: LinkSplit, part: str = "test") -> 
     )
 
 
-def _log_likelihood(edges: BernoulliEdges, positive: Tensor, known: Tensor) -> Tensor:
+def _log_likelihood(edges: BernoulliEdges | FixedOrderEdges, positive: Tensor, known: Tensor) -> Tensor:
     """Log-probability that of all pairs but the `known` ones exactly the `positive` ones are joined."""
     return (
         edges.logits(positive).sum()
@@ -160,7 +161,7 @@ def _log_likelihood(edges: BernoulliEdges, positive: Tensor, known: Tensor) -> T
     )
 
 
-def _histogram(edges: BernoulliEdges) -> tuple[Tensor, Tensor]:
+def _histogram(edges: BernoulliEdges | FixedOrderEdges) -> tuple[Tensor, Tensor]:
     counts, mass = _bin(torch.empty(0, dtype=torch.float64))
     for logits in edges.all_logits():
         new_counts, new_mass = _bin(logits)

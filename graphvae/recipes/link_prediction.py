@@ -27,6 +27,7 @@ from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
 from graphvae.evaluation.links import Calibration, Scores, calibration, predict, ranking
 from graphvae.features import BernoulliFeatures, GaussianFeatures, LearnedScale
+from graphvae.fixed_order import FixedOrderEdges
 from graphvae.graphs import density
 from graphvae.model import GraphVAE
 from graphvae.objectives import kipf_welling
@@ -68,7 +69,7 @@ class Fitted:
     """
 
     scores: Scores
-    edges: BernoulliEdges | None = None
+    edges: BernoulliEdges | FixedOrderEdges | None = None
     latents: Tensor | None = None
     weight: float = 1.0
 
