@@ -192,17 +192,20 @@ class PlackettLuce(Ordering):
     Args:
         backbone: `(x, edge_index) -> (N, hidden)`, any PyG network.
         hidden: Width of the backbone's output.
+        gain: Of the initial weights of the scores. Large, orders are decided from the start. Orders that start out
+            nearly uniform teach a decoder that places mean nothing, after which there is nothing to learn for scores.
 
     References:
         Luce, "Individual choice behavior", 1959; Plackett, "The analysis of permutations", 1975.
     """
 
-    def __init__(self, backbone: nn.Module, hidden: int) -> None:
+    def __init__(self, backbone: nn.Module, hidden: int, gain: float = 10.0) -> None:
         super().__init__()
-        if hidden < 1:
-            raise ValueError(f"'hidden' must be positive, got {hidden}")
-        self.backbone, self.hidden = backbone, hidden
+        check_positive(hidden=hidden)
+        self.backbone, self.hidden, self.gain = backbone, hidden, gain
         self.score = Linear(hidden, 1, weight_initializer="glorot", bias_initializer="zeros")
+        with torch.no_grad():
+            self.score.weight *= gain
 
     def forward(self, graphs: Batch) -> PlackettLuceOrders:
         """As promised by `Ordering`.
