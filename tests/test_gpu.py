@@ -5,17 +5,20 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GIN
+from torch_geometric.nn.aggr import SumAggregation
 
 from conftest import random_graph
 from graphvae import GraphVAE, as_batch, elbo, fit
 from graphvae.backbones import GraphConvolution, Propagation, Stack
-from graphvae.bounds import masked_elbo
-from graphvae.edges import Estimated, InnerProduct
+from graphvae.bounds import image_bound, joint_bound, masked_elbo, permutation_bound
+from graphvae.edges import DenseEdges, Estimated, InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.estimates import Clustered, Quadratic, SampledPairs
 from graphvae.graphs import Selector
 from graphvae.masking import LinkBatches, MaskedGraphs
 from graphvae.objectives import masked_edges
+from graphvae.orderings import BreadthFirst, Degree, DepthFirst, KCore, PlackettLuce, Spectral, Uniform
 from graphvae.priors import StandardNormal
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -62,3 +65,24 @@ def test_training_on_sampled_batches():
     graph = random_graph(80, 0.1, seed=1)
     assert fit(_model(), LinkBatches(graph, 40), masked_edges, epochs=2, progress=False).objective
     assert fit(_model(), MaskedGraphs(graph), masked_elbo, epochs=2, progress=False).objective
+
+
+@pytest.mark.parametrize(
+    "ordering",
+    [Uniform(), Degree(True), KCore(), Spectral(), BreadthFirst(True), DepthFirst(), PlackettLuce(GIN(5, 8, 1), 8)],
+)
+def test_orderings_have_the_same_law_and_bounds_a_gradient(ordering):
+    batch = as_batch([random_graph(n, 0.4, seed=n) for n in (4, 6, 5)])
+    orders = ordering.sample(batch, 8)
+    with torch.no_grad():
+        here = ordering.log_prob(batch, orders)
+        there, ordering = copy.copy(batch).to("cuda"), copy.deepcopy(ordering).cuda()
+        torch.testing.assert_close(ordering.log_prob(there, orders.cuda()).cpu(), here, rtol=1e-4, atol=1e-4)
+    encoder = NormalEncoder(GIN(5, 8, 1), 8, 2, pool=SumAggregation())
+    model = GraphVAE(StandardNormal(2), encoder, DenseEdges(6, 2, 0.4), orderings=ordering).cuda()
+    value = permutation_bound(model, there, model.orderings, 4, 3) + joint_bound(model, there, model.orderings, 4)
+    value.sum().backward()
+    with torch.no_grad():
+        distinct = permutation_bound(model, there, model.orderings, 4, replace=False)
+    for found in (value, distinct, image_bound(model, there, ordering.sample(there, 4))):
+        assert found.isfinite().all()
