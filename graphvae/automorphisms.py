@@ -1,4 +1,4 @@
-"""The number of automorphisms |Aut(G)|: relabellings that leave the edges of a graph and its rows of x as they were."""
+"""The number of automorphisms of a graph: relabellings that leave its edges and its rows of x as they were."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from graphvae.layout import Layout
 
 
 def log_automorphisms(graphs: Data | Batch | Sequence[Data], largest: int = 64) -> Tensor:
-    r"""Exact \(\log|\mathrm{Aut}(G)|\), `(B,)` float64, in nats. For evaluation: graphs are taken one by one.
+    r"""Exact \(\log\lvert\mathrm{Aut}(G)\rvert\), `(B,)` float64, in nats. For evaluation: graphs are taken one by one.
 
-    By orbits and stabilisers, \(|\mathrm{Aut}(G)| = \prod_i |\mathrm{orbit}(v_i)|\), where the i-th orbit is that under
-    the automorphisms that fix \(v_1, \dots, v_{i-1}\). Whether there is one that takes \(v_i\) to a node of its colour
-    is searched for by colour refinement after every choice. Nodes with the same neighbours are merged beforehand. The
-    search is short for graphs met in practice, but can take exponential time for graphs made to be hard.
+    By orbits and stabilisers, \(\lvert\mathrm{Aut}(G)\rvert = \prod_i \lvert\mathrm{orbit}(v_i)\rvert\), where the i-th
+    orbit is that under the automorphisms that fix \(v_1, \dots, v_{i-1}\). Whether there is one that takes \(v_i\) to
+    a node of its colour is searched for by colour refinement after every choice. Nodes with the same neighbours are
+    merged beforehand. The search is short for graphs met in practice, but can take exponential time for graphs made to
+    be hard.
 
     Args:
         graphs: A PyG graph, batch or list, with or without features, directed or not.
@@ -50,7 +51,7 @@ def log_automorphisms(graphs: Data | Batch | Sequence[Data], largest: int = 64) 
 
 
 def log_automorphisms_bound(graphs: Data | Batch | Sequence[Data]) -> Tensor:
-    r"""An upper bound on \(\log|\mathrm{Aut}(G)|\), `(B,)` float64, in nats: for large graphs, and many.
+    r"""An upper bound on \(\log\lvert\mathrm{Aut}(G)\rvert\), `(B,)` float64, in nats: for large graphs, and many.
 
     Colours are refined, a node of the smallest class of more than one is singled out, and so on until every node has a
     colour of its own. The bound is the product of the sizes of these classes, because an orbit lies within its class.

@@ -1,4 +1,4 @@
-"""The three probabilities of a graph, which differ by log n! and log |Aut(G)|, and how to get from one to another."""
+"""The three probabilities of a graph, which differ by n! and the number of automorphisms, and how they convert."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Convention(Enum):
     r"""\(\bar p(G) = \frac{1}{n!} \sum_P p(PG)\): of drawing a graph and then shuffling its nodes."""
 
     ISOMORPHISM_CLASS = auto()
-    r"""\(p([G]) = \frac{1}{|\mathrm{Aut}(G)|} \sum_P p(PG) = \frac{n!}{|\mathrm{Aut}(G)|} \bar p(G)\): of the graph
-    without numbers, the sum over its distinct relabellings. It adds to one over isomorphism classes."""
+    r"""\(p([G]) = \frac{1}{a} \sum_P p(PG) = \frac{n!}{a} \bar p(G)\), \(a = \lvert\mathrm{Aut}(G)\rvert\): of the
+    graph without numbers, the sum over its distinct relabellings. It adds to one over isomorphism classes."""
 
     SUMMED = auto()
-    r"""\(\sum_P p(PG) = n!\, \bar p(G) = |\mathrm{Aut}(G)|\, p([G])\): what bounds by a sum over relabellings bound.
-    Not a probability: it counts a graph |Aut| times, and adds to more than one over isomorphism classes."""
+    r"""\(\sum_P p(PG) = n!\, \bar p(G) = \lvert\mathrm{Aut}(G)\rvert\, p([G])\): what sums over relabellings
+    bound. Not a probability: it counts a graph once for each automorphism, and adds to more than one over classes."""
 
 
 def convert(
@@ -56,9 +56,9 @@ def convert(
         target: What is wanted.
         features: Whether x is part of the graph, for a model with a feature factor; else automorphisms are those of the
             edges alone. To leave it out where it belongs keeps a lower bound on log p([G]) a bound.
-        log_aut: `(B,)` log|Aut|, needed to or from ISOMORPHISM_CLASS; exact if None. With the upper bound of
-            `log_automorphisms_bound` a lower bound on log p([G]) comes out too low, and so stays a lower bound; from
-            ISOMORPHISM_CLASS it makes results too high, and so only upper bounds stay bounds.
+        log_aut: `(B,)` logarithm of the number of automorphisms, needed to or from ISOMORPHISM_CLASS; exact if None.
+            With the upper bound of `log_automorphisms_bound` a lower bound on log p([G]) comes out too low, and so
+            stays a lower bound; from ISOMORPHISM_CLASS it makes results too high, and so only upper bounds stay bounds.
 
     Returns:
         The shape of `log_prob`.

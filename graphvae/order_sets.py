@@ -81,11 +81,11 @@ def drawn_without_replacement(
 
 
 def log_inclusion_weights(log_probs: Tensor, present: Tensor) -> Tensor:
-    r"""Logarithms of weights c with \(E \sum_{\pi \in S} c_\pi f(\pi) = \sum_\pi f(\pi)\), S drawn without replacement.
+    r"""Log of weights c with \(E \sum_{\pi \in S} c(\pi) f(\pi) = \sum_\pi f(\pi)\), S drawn without replacement.
 
-    \(c_\pi = \Pr(S | \pi \text{ came first}) / \Pr(S)\): the importance weight 1 / r of one draw, averaged over which
+    \(c(\pi) = \Pr(S | \pi \text{ came first}) / \Pr(S)\): the importance weight 1 / r of one draw, averaged over which
     of S it was. With \(\rho\) the probability outside S, and clocks that ring at rates r,
-    \(\Pr(S) = \int_0^\infty e^{-v} \prod_{\pi \in S} (1 - e^{-v r_\pi / \rho}) dv\), and the numerator leaves out the
+    \(\Pr(S) = \int_0^\infty e^{-v} \prod_{\pi \in S} (1 - e^{-v r(\pi) / \rho}) dv\), and the numerator leaves out the
     factor of \(\pi\). For a uniform r they are n! / K, for tiny probabilities 1 / (K r). If S is all that r gives,
     or holds fewer than asked for, they are 1: never more than they should be, so that bounds stay bounds.
 

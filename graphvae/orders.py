@@ -58,7 +58,7 @@ class Ties:
 
 
 class SortedOrders(OrderDistribution):
-    r"""Nodes sorted by class, ties in every order alike: \(r(\pi) = \prod_c 1 / |c|!\) if sorted.
+    r"""Nodes sorted by class, ties in every order alike: \(r(\pi) = \prod_c 1 / \lvert c \rvert!\) if sorted.
 
     Drawing costs a sort of the nodes that tie.
 

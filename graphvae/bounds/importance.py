@@ -43,10 +43,8 @@ class Gradient(Enum):
 class Draws(NamedTuple):
     """K latents drawn for each graph of a batch.
 
-    Attributes:
-        z: `(K * R, D)`, particle after particle; each has R rows, those of the posterior: nodes, or graphs if pooled.
-        log_ratio: `(K, B)`, log p(z_k) - log q(z_k | G).
-        layout: Of the R rows.
+    `z` is `(K * R, D)`, particle after particle; each has R rows, those of the posterior: nodes, or graphs if pooled.
+    `log_ratio` is `(K, B)`, log p(z_k) - log q(z_k | G), and `layout` that of the R rows.
     """
 
     z: Tensor

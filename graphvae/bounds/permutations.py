@@ -45,7 +45,7 @@ def outer_bound(
 
     Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below: the expectation of the
     estimate lies between the expression above and \(\log \sum_{\pi \in S} p(\pi G)\). It grows with S, by up to
-    log |S|; so bounds with sets of different sizes say nothing about models.
+    the logarithm of its size; so bounds with sets of different sizes say nothing about models.
 
     Args:
         model: With an encoder that has a density and likelihoods that are computed.
@@ -81,9 +81,9 @@ def inner_bound(
 
     Bounds \(\log \sum_\pi p(\pi G)\) over all n! orderings, `Convention.SUMMED`, from below. For the same S and an
     equivariant encoder its expectation is at least \(\log \sum_{\pi \in S} \exp \mathrm{ELBO}(\pi G)\). An edge factor
-    that scores places (`DenseEdges`) decodes each particle once for all orderings, where `outer_bound` decodes |S|
-    latents (which, being independent, can make it the tighter one). Latents of nodes are relabelled with the graph.
-    Graph matching is the case |S| = 1.
+    that scores places (`DenseEdges`) decodes each particle once for all orderings, where `outer_bound` decodes one
+    for each (which, being independent, can make it the tighter one). Latents of nodes are relabelled with the graph.
+    Graph matching is the case of one ordering, chosen given z.
 
     Args:
         model: As for `outer_bound`.
@@ -100,7 +100,7 @@ def inner_bound(
         TypeError, ValueError: As `outer_bound`.
 
     References:
-        Matching as |S| = 1: Simonovsky & Komodakis, 2018, arXiv:1802.03480.
+        Matching, so read: Simonovsky & Komodakis, 2018, arXiv:1802.03480.
     """
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
