@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GIN
-from torch_geometric.nn.aggr import SumAggregation
+from torch_geometric.nn.aggr import MeanAggregation
 from torch_geometric.transforms import OneHotDegree
 
 from graphvae.colours import refined
@@ -33,7 +33,7 @@ def with_degrees(graphs: Sequence[Data], largest: int) -> list[Data]:
 def fixed_order_vae(
     train: Sequence[Data], max_nodes: int, orderings: Ordering | None = None, hidden: int = 64, latent: int = 8
 ) -> GraphVAE:
-    """An invariant encoder (GIN, sum over nodes), one normal latent, and an MLP to a logit for every pair of places.
+    """An invariant encoder (GIN, mean over nodes), one normal latent, and an MLP to a logit for every pair of places.
 
     Args:
         train: With features, for the density of edges and the sizes.
@@ -46,7 +46,7 @@ def fixed_order_vae(
     network = nn.Sequential(nn.Linear(latent, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
     return GraphVAE(
         prior=StandardNormal(latent),
-        encoder=NormalEncoder(graph_network(train, hidden), hidden, latent, pool=SumAggregation()),
+        encoder=NormalEncoder(graph_network(train, hidden), hidden, latent, pool=MeanAggregation()),
         edges=DenseEdges(max_nodes, wide, density(train), network),
         sizes=EmpiricalSizes([int(graph.num_nodes or 0) for graph in train]),
         orderings=orderings,
