@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from graphvae import colours
-from graphvae.graphs import as_batch, batch_of, layout_of_edges
+from graphvae.graphs import Graphs, as_batch, batch_of, layout_of_edges
 from graphvae.layout import Layout
 
 
-def log_automorphisms(graphs: Data | Batch | Sequence[Data], largest: int = 64) -> Tensor:
+def log_automorphisms(graphs: Graphs, largest: int = 64) -> Tensor:
     r"""Exact \(\log\lvert\mathrm{Aut}(G)\rvert\), `(B,)` float64, in nats. For evaluation: graphs are taken one by one.
 
     By orbits and stabilisers, \(\lvert\mathrm{Aut}(G)\rvert = \prod_i \lvert\mathrm{orbit}(v_i)\rvert\), where the i-th
@@ -50,7 +48,7 @@ def log_automorphisms(graphs: Data | Batch | Sequence[Data], largest: int = 64) 
     return torch.tensor(found, dtype=torch.float64, device=graphs.edge_index.device)
 
 
-def log_automorphisms_bound(graphs: Data | Batch | Sequence[Data]) -> Tensor:
+def log_automorphisms_bound(graphs: Graphs) -> Tensor:
     r"""An upper bound on \(\log\lvert\mathrm{Aut}(G)\rvert\), `(B,)` float64, in nats: for large graphs, and many.
 
     Colours are refined, a node of the smallest class of more than one is singled out, and so on until every node has a

@@ -33,7 +33,7 @@ def refined(graphs: Batch, initial: Tensor | None = None) -> Tensor:
     colours = of_features(graphs) if initial is None else initial
     edges = graphs.edge_index
     component = lowest_connected(torch.cat([edges, edges.flip(0)], 1) if graphs.directed else edges, colours.numel())
-    classes, growing = _first_of_class(colours, component).new_zeros(colours.shape), colours == colours
+    classes, growing = torch.zeros_like(colours), torch.ones_like(colours, dtype=torch.bool)
     while bool(growing.any()):
         colours = torch.where(growing[component], _seen_farther(graphs, colours), colours)
         before, classes = classes, _per_component(_first_of_class(colours, component).long(), component)

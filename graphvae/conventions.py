@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum, auto
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
 from graphvae.automorphisms import log_automorphisms
-from graphvae.graphs import as_batch, without_features
+from graphvae.graphs import Graphs, as_batch, without_features
 
 
 class Convention(Enum):
@@ -38,7 +37,7 @@ class Convention(Enum):
 
 def convert(
     log_prob: Tensor,
-    graphs: Data | Batch | Sequence[Data],
+    graphs: Graphs,
     source: Convention,
     target: Convention,
     *,
@@ -90,7 +89,7 @@ def convert(
     return log_prob + to_target.to(log_prob)
 
 
-def log_relabellings(graphs: Data | Batch | Sequence[Data]) -> Tensor:
+def log_relabellings(graphs: Graphs) -> Tensor:
     """Log n! of each graph, `(B,)` float64."""
     return torch.lgamma(as_batch(graphs, directed=True).layout.sizes.double() + 1)
 

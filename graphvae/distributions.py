@@ -230,7 +230,7 @@ def sum_over_edges(values: Tensor, edge_index: Tensor, layout: Layout, directed:
 
 
 class EdgeDistribution(Protocol):
-    """What an estimate of log p(A | Z) needs of a distribution over edges.
+    """What estimates of log p(A | Z), and checks, need of a distribution over edges.
 
     Attributes:
         layout: Of the nodes.

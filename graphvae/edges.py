@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphvae.distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
-from graphvae.fixed_order import FixedOrderEdges, places_of
+from graphvae.fixed_order import FixedOrderEdges
 from graphvae.layout import Layout
 
 
@@ -218,7 +218,7 @@ class Positioned(nn.Module):
         if z.size(1) != self.latent:
             raise ValueError(f"'z' must have 'latent' = {self.latent} columns, got {z.size(1)}")
         _check_places(layout, self.max_nodes)
-        edges: BernoulliEdges = self.factor(z + self.places(places_of(layout)), layout)
+        edges: BernoulliEdges = self.factor(z + self.places(layout.places), layout)
         return edges
 
 

@@ -15,11 +15,6 @@ from graphvae.pairs import softplus
 from graphvae.sparse import at_least_single
 
 
-def places_of(layout: Layout) -> Tensor:
-    """`(N,)`: the place 0, 1, ... of each node within its graph."""
-    return torch.arange(layout.num_rows, device=layout.ptr.device) - layout.ptr[layout.batch]
-
-
 class FixedOrderEdges:
     r"""Independent undirected edges between numbered places: `p(A | z)` of a decoder that gives each pair a logit.
 
@@ -79,7 +74,7 @@ class FixedOrderEdges:
         once = edge_index.index_select(1, (edge_index[0] < edge_index[1]).nonzero().squeeze(1))
         graphs = self.layout.batch.index_select(0, once[0])
         # A row for each node, of its K places: whole rows are gathered and added much faster than columns.
-        places = (ranks(orders) - self.layout.ptr[self.layout.batch]).T.to(self._index).contiguous()
+        places = (ranks(orders) - self.layout.first_rows).T.to(self._index).contiguous()
         numbers = _number(places.index_select(0, once[0]), places.index_select(0, once[1]))
         numbers += (graphs * self.scores.size(1)).to(self._index)[:, None]
         scores = self._flat.index_select(0, numbers.flatten()).view_as(numbers)

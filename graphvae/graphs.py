@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from graphvae.layout import Layout
 from graphvae.sparse import inherit, permuted_rows
 from graphvae.validation import check_collation, check_features, check_graph
 
+Graphs: TypeAlias = Data | Batch | Sequence[Data]
 _BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatures and makes a class, 80 µs.
 
 
-def as_batch(graphs: Data | Batch | Sequence[Data], directed: bool = False) -> Batch:
+def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
     """Checks a user's graphs and returns them as one PyG `Batch` that carries its `Layout` as `.layout`.
 
     A batch that this function made passes through unchecked. The input is left as it was. Only features and edges
@@ -249,7 +250,7 @@ def layout_of_edges(graphs: Batch) -> Layout:
     return Layout(_edge_ptr(graphs.edge_index, graphs.layout), graphs.edge_index.size(1))
 
 
-def density(graphs: Data | Batch | Sequence[Data]) -> float:
+def density(graphs: Graphs) -> float:
     """Share of the ordered pairs of different nodes within a graph that are joined: where an edge bias starts."""
     batch = as_batch(graphs, directed=True)
     pairs = int(batch.layout.num_pairs.sum())

@@ -65,6 +65,16 @@ class Layout:
         return graphs.repeat_interleave(self.sizes, output_size=self.num_rows)
 
     @cached_property
+    def first_rows(self) -> Tensor:
+        """`(N,)` first row of the graph of each row."""
+        return self.ptr.index_select(0, self.batch)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """`(N,)` the place 0, 1, ... of each row within its graph."""
+        return torch.arange(self.num_rows, device=self.ptr.device) - self.first_rows
+
+    @cached_property
     def host_sizes(self) -> list[int]:
         """The sizes as Python integers; on a GPU the first access waits for the device."""
         return self.sizes.tolist()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from graphvae.graphs import as_batch, batch_of, contents
+from graphvae.graphs import Graphs, as_batch, batch_of, contents
 from graphvae.layout import Layout
 from graphvae.neighbors import NeighborSampler
 from graphvae.nonedges import NonEdges, once
@@ -117,9 +117,7 @@ class MaskedGraphs:
         ValueError, TypeError: As `as_batch`; no edges, or a bad share.
     """
 
-    def __init__(
-        self, graphs: Data | Batch | Sequence[Data], hidden_share: float = 0.15, directed: bool = False
-    ) -> None:
+    def __init__(self, graphs: Graphs, hidden_share: float = 0.15, directed: bool = False) -> None:
         if not 0 < hidden_share < 1:
             raise ValueError(f"'hidden_share' must lie strictly between 0 and 1, got {hidden_share}")
         self.graphs, self.hidden_share = as_batch(graphs, directed), hidden_share

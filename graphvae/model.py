@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
 from graphvae.fixed_order import FixedOrderEdges
-from graphvae.graphs import as_batch, batch_of
+from graphvae.graphs import Graphs, as_batch, batch_of
 from graphvae.layout import Layout
 from graphvae.orderings import Ordering
 from graphvae.sparse import entry
-
-Graphs: TypeAlias = Data | Batch | Sequence[Data]
 
 
 class EdgeFactor(Protocol):

@@ -8,7 +8,8 @@ from torch_geometric.data import Batch
 
 from graphvae.distributions import BernoulliEdges, PointMass
 from graphvae.fixed_order import FixedOrderEdges
-from graphvae.model import Graphs, GraphVAE
+from graphvae.graphs import Graphs
+from graphvae.model import GraphVAE
 from graphvae.pairs import softplus
 
 

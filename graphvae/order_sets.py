@@ -12,35 +12,34 @@ from graphvae.colours import mixed, of_features
 from graphvae.graphs import layout_of_edges, ranks
 from graphvae.layout import Layout
 from graphvae.orders import OrderDistribution
+from graphvae.sort_keys import per_graph
 
 _ROUNDS = 64  # Of draws, before a set is left smaller than asked for.
 _REMAINING = 1e-12  # A distribution whose drawn orders lack no more than this has been exhausted.
 
 
-def names(orders: Tensor, layout: Layout) -> Tensor:
+def order_hashes(orders: Tensor, layout: Layout) -> Tensor:
     """`(K, B)` int64 hashes: equal for equal orders of a graph, and otherwise different up to collisions."""
     slots = torch.arange(layout.num_rows, device=orders.device)
-    return _per_graph(mixed(mixed(slots) ^ orders), layout)
+    return per_graph(mixed(mixed(slots) ^ orders), layout)
 
 
-def images(graphs: Batch, orders: Tensor) -> Tensor:
+def image_hashes(graphs: Batch, orders: Tensor) -> Tensor:
     r"""`(K, B)` int64 hashes of the relabelled graphs \(\pi G\), features and edges: equal for equal graphs.
 
-    Unequal graphs have equal hashes with probability \(2^{-64}\); a bound over distinct images then leaves one out, and
-    stays a bound.
+    Unequal graphs have equal hashes only by a coincidence of 64-bit numbers; a bound over distinct images then leaves
+    one out, and stays a bound.
 
     Args:
         graphs: A checked batch with N nodes.
         orders: `(K, N)`.
     """
-    first = graphs.layout.ptr[:-1].index_select(0, graphs.layout.batch)
-    place = mixed(ranks(orders) - first)
+    place = mixed(ranks(orders) - graphs.layout.first_rows)
     source, target = (place.index_select(1, graphs.edge_index[side]) for side in (0, 1))
-    found = _per_graph(mixed(source + 3 * target), layout_of_edges(graphs))
+    found = per_graph(mixed(source + 3 * target), layout_of_edges(graphs))
     if graphs.x is None:
         return found
-    slots = torch.arange(graphs.layout.num_rows, device=orders.device) - first
-    return found + _per_graph(mixed(mixed(slots) ^ of_features(graphs)[orders]), graphs.layout)
+    return found + per_graph(mixed(mixed(graphs.layout.places) ^ of_features(graphs)[orders]), graphs.layout)
 
 
 def first_of_each(hashes: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ def drawn_without_replacement(
     drawn = r.sample(num_orders, generator)
     log_r = r.log_prob(drawn)
     for _ in range(_ROUNDS):
-        new = first_of_each(names(drawn, layout))
+        new = first_of_each(order_hashes(drawn, layout))
         lacks = 1 - log_r.exp().masked_fill(~new, 0).sum(0)
         if bool(((new.sum(0) >= num_orders) | (lacks <= _REMAINING)).all()):
             break
@@ -120,8 +119,3 @@ def _log1mexp(log_t: Tensor) -> Tensor:
     """Log(1 - exp(-t)) given log t, also where t is no longer a number."""
     t = log_t.clamp(min=-40.0).exp()
     return torch.where(log_t < -30, log_t, torch.log(-torch.expm1(-t)))
-
-
-def _per_graph(values: Tensor, layout: Layout) -> Tensor:
-    """Sums `(K, R)` integers over the rows of each graph, `(K, B)`, wrapping around."""
-    return values.new_zeros(len(values), layout.num_graphs).index_add_(1, layout.batch, values)

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 from torch_geometric.nn import Linear
 
 from graphvae import colours
 from graphvae.backbones import run_backbone
-from graphvae.graphs import as_batch, has_layout
+from graphvae.graphs import Graphs, as_batch, has_layout
 from graphvae.orders import BlockOrders, MixedOrders, OrderDistribution, PlackettLuceOrders, SortedOrders, check_orders
 from graphvae.spectra import fiedler_classes
 from graphvae.structure import Neighbors, components, core_numbers, lexicographic
@@ -37,9 +36,7 @@ class Ordering(nn.Module, ABC):
     def forward(self, graphs: Batch) -> OrderDistribution:
         """The distribution for a batch from `as_batch`; what it takes from the graphs is worked out here, once."""
 
-    def sample(
-        self, graphs: Data | Batch | Sequence[Data], num_orders: int, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, graphs: Graphs, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
         """Draws orders of each graph, for `graphs.relabelled`.
 
         Args:
@@ -54,7 +51,7 @@ class Ordering(nn.Module, ABC):
         with torch.no_grad():
             return self(_checked(graphs)).sample(num_orders, generator)
 
-    def log_prob(self, graphs: Data | Batch | Sequence[Data], orders: Tensor) -> Tensor:
+    def log_prob(self, graphs: Graphs, orders: Tensor) -> Tensor:
         """Log-probabilities of orders, in nats, `(K, B)`; minus infinity for one that is never drawn.
 
         Args:
@@ -243,9 +240,9 @@ class Defensive(Ordering):
 
     def forward(self, graphs: Batch) -> MixedOrders:
         """As promised by `Ordering`."""
-        uniform = SortedOrders(torch.zeros_like(graphs.layout.batch), graphs.layout)
-        weights = torch.tensor([math.log(self.share), math.log1p(-self.share)], device=graphs.layout.ptr.device)
-        return MixedOrders([uniform, self.ordering(graphs)], weights, graphs.layout)
+        logs = [math.log(self.share), math.log1p(-self.share)]
+        weights = torch.tensor(logs, dtype=torch.float64, device=graphs.layout.ptr.device)
+        return MixedOrders([Uniform()(graphs), self.ordering(graphs)], weights, graphs.layout)
 
 
 def _degree_key(neighbors: Neighbors, graphs: Batch, refine: bool) -> Tensor:
@@ -253,6 +250,6 @@ def _degree_key(neighbors: Neighbors, graphs: Batch, refine: bool) -> Tensor:
     return lexicographic(-neighbors.degree, *([colours.refined(graphs)] if refine else []))
 
 
-def _checked(graphs: Data | Batch | Sequence[Data]) -> Batch:
+def _checked(graphs: Graphs) -> Batch:
     """`as_batch(graphs)`; directed graphs must have been through `as_batch`, others are not taken for some."""
     return as_batch(graphs, directed=isinstance(graphs, Batch) and has_layout(graphs))

@@ -15,8 +15,17 @@ import torch
 from torch import Tensor
 
 from graphvae.layout import Layout
+from graphvae.sort_keys import (
+    KEY_BITS,
+    bits_for,
+    block_starts,
+    minus_infinity,
+    per_graph,
+    picked,
+    random_bits,
+    run_places,
+)
 
-_SIGN_AND_SPARE = 62  # Bits of an int64 that a sort key may use.
 _LOWEST_SCORE = -600.0  # exp(-600), times a million nodes, is far from the end of float64; so is its inverse.
 
 
@@ -44,7 +53,7 @@ class Ties:
         sizes = torch.bincount(classes)
         self._tied = (sizes[self.classes] > 1).nonzero().squeeze(1)
         bits = bits_for(sizes.numel())
-        self._random_bits = _SIGN_AND_SPARE - bits
+        self._random_bits = KEY_BITS - bits
         self._high = self.classes[self._tied] << self._random_bits
 
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
@@ -68,7 +77,7 @@ class SortedOrders(OrderDistribution):
     """
 
     def __init__(self, classes: Tensor, layout: Layout) -> None:
-        _, self._class = torch.unique(_within(layout, classes), return_inverse=True)
+        _, self._class = torch.unique(_paired(layout.batch, classes), return_inverse=True)
         self._ties, self._layout = Ties(self._class), layout
         self._log_prob = per_graph(-run_places(self._ties.classes[None])[0].log()[None], layout)
 
@@ -101,8 +110,7 @@ class BlockOrders(OrderDistribution):
     ) -> None:
         self._block, self._reversible, self._layout = block, reversible, layout
         self._sizes = torch.bincount(block, minlength=block_class.numel())
-        graph = torch.zeros_like(block_class).scatter_(0, block, layout.batch)
-        self._graph = graph
+        self._graph = graph = torch.zeros_like(block_class).scatter_(0, block, layout.batch)
         _, self._block_class = torch.unique(_paired(graph, block_class), return_inverse=True)
         _, self._class = torch.unique(_paired(block, node_class), return_inverse=True)
         self._ties = Ties(self._block_class)
@@ -117,13 +125,13 @@ class BlockOrders(OrderDistribution):
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
         """As promised by `OrderDistribution`."""
         blocks = self._ties.sample(num_orders, generator)
-        start = places_of(blocks, self._sizes)
+        start = block_starts(blocks, self._sizes)
         coin = torch.rand(blocks.shape, generator=generator, device=blocks.device) < 0.5
         turned = (coin & self._reversible)[:, self._block]
         classes = torch.where(turned, self._mirror[self._block] - self._class, self._class)
         bits = bits_for(self._block.numel())
-        keys = random_bits(_SIGN_AND_SPARE - 2 * bits, classes.shape, classes.device, generator)
-        keys += ((start[:, self._block] << bits) + classes) << (_SIGN_AND_SPARE - 2 * bits)
+        keys = random_bits(KEY_BITS - 2 * bits, classes.shape, classes.device, generator)
+        keys += ((start[:, self._block] << bits) + classes) << (KEY_BITS - 2 * bits)
         return keys.argsort(1)
 
     def log_prob(self, orders: Tensor) -> Tensor:
@@ -161,9 +169,8 @@ class PlackettLuceOrders(OrderDistribution):
         top.scatter_reduce_(0, layout.batch, scores.detach(), "amax")
         self._shifted = (scores - top[layout.batch]).double().clamp_min(_LOWEST_SCORE)
         width = max(layout.host_sizes)
-        within = torch.arange(layout.num_rows, device=scores.device) - layout.ptr[layout.batch]
         # From the end of the graph, so that a running sum runs over what is still to come; padding is after it.
-        self._slots = layout.batch * width + layout.sizes[layout.batch] - 1 - within
+        self._slots = layout.batch * width + layout.sizes[layout.batch] - 1 - layout.places
         self._width = width
 
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
@@ -198,11 +205,11 @@ class MixedOrders(OrderDistribution):
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
         """As promised by `OrderDistribution`; every component is sampled."""
         shape, weights = (num_orders, self._layout.num_graphs), self._log_weights.detach().exp()
-        picked = torch.multinomial(weights, shape[0] * shape[1], replacement=True, generator=generator).view(shape)
-        picked = picked[:, self._layout.batch]
+        chosen = torch.multinomial(weights, shape[0] * shape[1], replacement=True, generator=generator).view(shape)
+        chosen = chosen[:, self._layout.batch]
         orders = self._components[0].sample(num_orders, generator)
         for number, component in enumerate(self._components[1:], 1):
-            orders = torch.where(picked == number, component.sample(num_orders, generator), orders)
+            orders = torch.where(chosen == number, component.sample(num_orders, generator), orders)
         return orders
 
     def log_prob(self, orders: Tensor) -> Tensor:
@@ -235,61 +242,8 @@ def check_orders(orders: Tensor, layout: Layout) -> None:
     raise ValueError("'orders' must be permutations in batch numbering that keep every node in its own graph")
 
 
-def bits_for(count: int) -> int:
-    """Bits that hold the numbers below `count`."""
-    return max(1, (count - 1).bit_length())
-
-
-def random_bits(
-    bits: int, shape: Sequence[int], device: torch.device, generator: torch.Generator | None = None
-) -> Tensor:
-    """Uniform int64 below 2 to the power of `bits`."""
-    return torch.randint(1 << bits, tuple(shape), generator=generator, device=device)
-
-
-def picked(rows: Tensor, index: Tensor) -> Tensor:
-    """`rows[index]` for one-dimensional `rows`; indexing by a matrix takes several times as long."""
-    return rows.index_select(0, index.flatten()).view_as(index)
-
-
-def run_places(values: Tensor) -> Tensor:
-    """`(K, N)` float64: 1, 2, ... within each run of equal neighbours of the rows of `values` `(K, N)`."""
-    return (_places(values.size(1), values.device) - run_starts(values) + 1).double()
-
-
-def run_starts(values: Tensor) -> Tensor:
-    """`(K, N)` int64: the column where the run of equal values starts that a column belongs to."""
-    start = _places(values.size(1), values.device).repeat(len(values), 1)
-    start[:, 1:] *= values[:, 1:] != values[:, :-1]
-    return start.cummax(1).values if values.size(1) else start
-
-
-def per_graph(logs: Tensor, layout: Layout) -> Tensor:
-    """Sums of `(K, N)` over each graph, `(K, B)`."""
-    return logs.new_zeros(len(logs), layout.num_graphs).index_add_(1, layout.batch, logs)
-
-
-def minus_infinity(wrong: Tensor) -> Tensor:
-    """Float64: minus infinity where `wrong`, else 0."""
-    return torch.zeros(wrong.shape, dtype=torch.float64, device=wrong.device).masked_fill_(wrong, -torch.inf)
-
-
-def places_of(blocks: Tensor, sizes: Tensor) -> Tensor:
-    """`(K, C)` first row of each block, if blocks of `sizes` `(C,)` follow one another as in `blocks` `(K, C)`."""
-    sizes = sizes[blocks]
-    return torch.empty_like(blocks).scatter_(1, blocks, sizes.cumsum(1) - sizes)
-
-
-def _places(count: int, device: torch.device) -> Tensor:
-    return torch.arange(count, device=device)
-
-
 def _falls(values: Tensor) -> Tensor:
     return torch.nn.functional.pad(values.diff(dim=1), (1, 0)) < 0
-
-
-def _within(layout: Layout, classes: Tensor) -> Tensor:
-    return _paired(layout.batch, classes)
 
 
 def _paired(first: Tensor, second: Tensor) -> Tensor:

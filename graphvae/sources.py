@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
-from graphvae.graphs import Selector, contents, edgeless
-from graphvae.model import Graphs, GraphVAE
+from graphvae.graphs import Graphs, Selector, contents, edgeless
+from graphvae.model import GraphVAE
 
 
 @runtime_checkable

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from graphvae.distributions import EstimatedEdges, drawing_from
-from graphvae.graphs import as_batch, relabelled
+from graphvae.graphs import Graphs, as_batch, relabelled
 from graphvae.layout import Layout
-from graphvae.model import Graphs, GraphVAE
+from graphvae.model import GraphVAE
+from graphvae.orderings import Uniform
 from graphvae.validation import check_positive
 
 _USUAL = "node numbers or places among the inputs, ties broken by index, a network on all nodes of a graph at once"
@@ -82,7 +83,7 @@ class _Trial:
         self.graphs, self.rtol = graphs, rtol
         # A source of its own for every use, so that one call cannot change what the next one draws.
         self.generator = lambda: torch.Generator(graphs.edge_index.device).manual_seed(seed)
-        orders = _random_orders(graphs.layout, relabellings, self.generator())
+        orders = Uniform().sample(graphs, relabellings, self.generator())
         self.copies = [(order, relabelled(graphs, order[None])) for order in orders]
 
     def check(self, part: Callable[[Batch, Tensor], Tensor], rows: Tensor, failure: str) -> None:
@@ -180,13 +181,6 @@ def _scale(values: Tensor) -> Tensor:
     """To which differences are relative: each number per graph by itself, latents all together."""
     finite = values.abs().nan_to_num(posinf=1)
     return (finite if values.dim() == 1 else finite.max()).clamp(min=1)
-
-
-def _random_orders(layout: Layout, number: int, generator: torch.Generator) -> Tensor:
-    """`(number, N)`: keys within a graph are random, and larger than those of the graph before."""
-    shape = number, layout.num_rows
-    keys = torch.rand(shape, dtype=torch.float64, device=layout.ptr.device, generator=generator)
-    return (keys + layout.batch).argsort(1)
 
 
 def _undirected_if_possible(graphs: Graphs) -> Batch:

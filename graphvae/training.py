@@ -19,8 +19,9 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
 from graphvae.contracts import try_out
+from graphvae.graphs import Graphs
 from graphvae.masking import LinkBatches, MaskedGraphs
-from graphvae.model import Graphs, GraphVAE
+from graphvae.model import GraphVAE
 from graphvae.resuming import RunFolder, fingerprint
 from graphvae.sources import Batches, BatchSource, read
 from graphvae.validation import check_positive

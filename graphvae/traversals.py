@@ -12,20 +12,19 @@ from torch import Tensor
 
 from graphvae.graphs import ranks
 from graphvae.layout import Layout
-from graphvae.orders import (
-    OrderDistribution,
-    Ties,
+from graphvae.orders import OrderDistribution, Ties
+from graphvae.sort_keys import (
+    KEY_BITS,
     bits_for,
+    block_starts,
     per_graph,
     picked,
-    places_of,
     random_bits,
     run_places,
     run_starts,
 )
 from graphvae.structure import Neighbors, components, lexicographic
 
-_BITS = 62
 _LAST = (1 << 63) - 1
 
 
@@ -69,7 +68,7 @@ class Roots:
         owner = self.component[self._nodes].expand_as(sequence)
         first = sequence.new_full((num_orders, self.sizes.numel()), sequence.size(1))
         first.scatter_reduce_(1, owner, ranks(sequence), "amin")
-        return self._nodes[sequence.gather(1, first)], places_of(first.argsort(1), self.sizes)
+        return self._nodes[sequence.gather(1, first)], block_starts(first.argsort(1), self.sizes)
 
     def choices(self, orders: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
         """How many nodes could have been the root, float64, and whether the root is none that may be taken.
@@ -128,7 +127,7 @@ class BreadthFirstOrders(OrderDistribution):
         num_nodes, num_orders = self._key.numel(), roots.size(1)
         places = roots.new_full((num_nodes, num_orders), num_nodes)
         places.scatter_(0, roots, first.expand_as(roots))
-        bits = _BITS - bits_for(num_nodes) - bits_for(self._num_keys)
+        bits = KEY_BITS - bits_for(num_nodes) - bits_for(self._num_keys)
         tiebreak = random_bits(bits, places.shape, places.device, generator) + (self._key[:, None] << bits)
         tiebreak_bits = bits + bits_for(self._num_keys)
         free, left = (first + 1).repeat(1, num_orders), places.numel() - roots.numel()
@@ -189,7 +188,7 @@ class DepthFirstOrders(OrderDistribution):
         self._neighbors, self._key, self._roots = neighbors, key, Roots(neighbors, key)
         self._num_keys = int(key.max()) + 1
         self._layout = neighbors.layout
-        self._within = torch.arange(key.numel(), device=key.device) - self._layout.ptr[self._layout.batch]
+        self._within = self._layout.places
 
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
         """As promised by `OrderDistribution`."""
@@ -220,7 +219,7 @@ class DepthFirstOrders(OrderDistribution):
         parent, reach = latest.t().gather(1, orders), farthest.t().gather(1, orders)
         root = parent < 0
         place = torch.arange(orders.size(1), device=orders.device)
-        since = torch.where(root, self._layout.ptr[self._layout.batch], parent + 1)
+        since = torch.where(root, self._layout.first_rows, parent + 1)
         # Nothing visited after the parent may still have a neighbour to visit.
         unfinished = _window_max(reach, since, max(self._layout.host_sizes)) >= place
         choices, wrong = self._roots.choices(orders, root)
@@ -272,7 +271,7 @@ class _Urgency:
         self._within, self._layout = within, layout
         self._node_bits = bits_for(max(layout.host_sizes))
         rank_bits = bits_for(max(int(key.max()), int(root_rank.max())) + 1)
-        self._random_bits = _BITS - 2 * self._node_bits - 1 - rank_bits
+        self._random_bits = KEY_BITS - 2 * self._node_bits - 1 - rank_bits
         self._place_shift = self._node_bits + self._random_bits + rank_bits
         shift = self._node_bits + self._random_bits
         best = (1 << rank_bits) - 1

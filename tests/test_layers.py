@@ -29,6 +29,7 @@ LAYERS = {
     "estimates": 1,
     "conventions": 2,
     "order_sets": 1,
+    "sort_keys": 1,
     "structure": 1,
     "spectra": 1,
     "orders": 1,

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, constraints
 from torch_geometric.data import Data
-from torch_geometric.nn import SumAggregation
+from torch_geometric.nn import GCN, SumAggregation
 
+from conftest import random_graph
 from graphvae.backbones import Nodewise
 from graphvae.conventions import Convention, convert
-from graphvae.distributions import PerGraph
-from graphvae.edges import InnerProduct
+from graphvae.distributions import EstimatedEdges, PerGraph
+from graphvae.edges import DenseEdges, InnerProduct
 from graphvae.encoders import NormalEncoder
+from graphvae.estimates import SampledPairs
 from graphvae.evaluation import likelihood
 from graphvae.graphs import as_batch, relabelled
 from graphvae.layout import Layout
@@ -199,3 +201,19 @@ def test_what_cannot_be_enumerated_or_integrated_is_refused(double):
     noisy.edges.estimated = True
     with pytest.raises(ValueError, match="estimates it"):
         likelihood.quadrature(noisy, classes(3))
+
+
+def test_an_estimate_that_a_factor_hides_is_refused():
+    class Hidden(nn.Module):
+        directed = False
+
+        def __init__(self):
+            super().__init__()
+            self.factor = DenseEdges(4, 1, 0.4)
+
+        def forward(self, z, layout=None):
+            return EstimatedEdges(self.factor(z, layout), SampledPairs(4))
+
+    encoder = NormalEncoder(GCN(5, 4, 1), 4, 1, pool=SumAggregation())
+    with pytest.raises(ValueError, match="estimates it"):
+        likelihood.quadrature(GraphVAE(StandardNormal(1), encoder, Hidden()), random_graph(4, 0.5, seed=1), 4)

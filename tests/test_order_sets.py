@@ -9,7 +9,13 @@ from conftest import random_graph
 from graphvae import as_batch
 from graphvae.evaluation.likelihood import every_order
 from graphvae.graphs import relabelled, without_features
-from graphvae.order_sets import drawn_without_replacement, first_of_each, images, log_inclusion_weights, names
+from graphvae.order_sets import (
+    drawn_without_replacement,
+    first_of_each,
+    image_hashes,
+    log_inclusion_weights,
+    order_hashes,
+)
 from graphvae.orderings import BreadthFirst, Uniform
 from graphvae.orders import OrderDistribution
 
@@ -73,7 +79,7 @@ def test_draws_are_distinct_and_end_where_there_are_no_more(dtype):
         rows = orders[present[:, graph]][:, graphs.layout.batch == graph]
         assert len(rows.unique(dim=0)) == len(rows)
     torch.testing.assert_close(log_r, Uniform()(graphs).log_prob(orders))
-    assert first_of_each(names(orders, graphs.layout))[present].all()
+    assert first_of_each(order_hashes(orders, graphs.layout))[present].all()
 
 
 def test_few_rounds_are_needed_for_what_has_few_orders(monkeypatch):
@@ -90,14 +96,14 @@ def test_few_rounds_are_needed_for_what_has_few_orders(monkeypatch):
 def test_sequences_have_the_law_of_drawing_without_replacement():
     graph = as_batch(random_graph(3, 0.5, seed=0))
     every, chances = every_order(graph)[:4], torch.tensor([0.5, 0.3, 0.15, 0.05])
-    first, second = torch.zeros(4, 4), 3000
-    for _ in range(second):
+    counts, num_draws = torch.zeros(4, 4), 3000
+    for _ in range(num_draws):
         orders = drawn_without_replacement(Table(every, chances), graph.layout, 2)[0]
         a, b = ((order == every).all(1).nonzero().item() for order in orders)
-        first[a, b] += 1
+        counts[a, b] += 1
     expected = chances[:, None] * chances / (1 - chances[:, None])
     expected.fill_diagonal_(0)
-    assert ((first / second - expected).abs() < 4.5 * (expected / second).sqrt() + 1e-9).all()
+    assert ((counts / num_draws - expected).abs() < 4.5 * (expected / num_draws).sqrt() + 1e-9).all()
 
 
 def test_images_are_equal_exactly_where_relabelled_graphs_are():
@@ -106,7 +112,7 @@ def test_images_are_equal_exactly_where_relabelled_graphs_are():
     graphs.x[0] = -0.0
     every = every_order(graphs)
     for given in (graphs, without_features(graphs)):
-        found = images(given, every)
+        found = image_hashes(given, every)
         moved = relabelled(given, every).to_data_list()
         for graph in range(3):
             alone = [moved[3 * k + graph] for k in range(24)]

@@ -53,17 +53,17 @@ GRAPHS = {
 SMALL = {name: graph for name, graph in GRAPHS.items() if graph[0] <= 5}
 FACTORS = {
     "uniform": orderings.Uniform,
-    "degree": lambda: orderings.Degree(refine=False),
-    "degree, refined": orderings.Degree,
-    "core": lambda: orderings.KCore(refine=False),
-    "core, refined": orderings.KCore,
+    "degree": orderings.Degree,
+    "degree, refined": lambda: orderings.Degree(refine=True),
+    "core": orderings.KCore,
+    "core, refined": lambda: orderings.KCore(refine=True),
     "spectral": orderings.Spectral,
-    "breadth": lambda: orderings.BreadthFirst(refine=False),
-    "breadth, refined": orderings.BreadthFirst,
-    "depth": lambda: orderings.DepthFirst(refine=False),
-    "depth, refined": orderings.DepthFirst,
+    "breadth": orderings.BreadthFirst,
+    "breadth, refined": lambda: orderings.BreadthFirst(refine=True),
+    "depth": orderings.DepthFirst,
+    "depth, refined": lambda: orderings.DepthFirst(refine=True),
     "learned": lambda: orderings.PlackettLuce(GCNConv(2, 4), 4),
-    "defensive": lambda: orderings.Defensive(orderings.BreadthFirst(refine=False), 0.3),
+    "defensive": lambda: orderings.Defensive(orderings.BreadthFirst(), 0.3),
 }
 
 
@@ -215,7 +215,7 @@ def test_components_and_core_numbers_are_those_of_networkx():
 def test_cores_come_before_degrees():
     star_and_triangle = [(0, 1), (0, 2), (0, 3), (0, 4), (4, 5), (5, 6), (4, 6)]
     graph = graph_of(7, star_and_triangle)
-    orders = orderings.KCore(refine=False).sample(graph, 50)
+    orders = orderings.KCore().sample(graph, 50)
     assert {tuple(sorted(order[:3])) for order in orders.tolist()} == {(4, 5, 6)}
     assert (orders[:, 0] == 4).all()
     assert (orders[:, 3] == 0).all()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.model import Graphs, GraphVAE
+from graphvae.graphs import Graphs
+from graphvae.model import GraphVAE
 from graphvae.pairs import softplus
 from graphvae.validation import check_edges
 

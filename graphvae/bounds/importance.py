@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 import torch
@@ -13,9 +13,9 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds.chunks import in_chunks
 from graphvae.distributions import PerGraph, PointMass
-from graphvae.graphs import copies
+from graphvae.graphs import Graphs, copies
 from graphvae.layout import Layout
-from graphvae.model import Graphs, GraphVAE
+from graphvae.model import GraphVAE
 from graphvae.validation import check_positive
 
 _MANY_LATENTS = 1000
@@ -29,13 +29,13 @@ class Gradient(Enum):
     parameters of q get, on which the draws \(z_k\) depend.
     """
 
-    PLAIN = "plain"
+    PLAIN = auto()
     r"""\(\sum_k \tilde w_k\, (\partial_{z_k} \log w_k\, \partial_\phi z_k - \partial_\phi \log q(z_k))\): unbiased; its
     signal falls below its noise as K grows (Rainforth et al., 2018, arXiv:1802.04537)."""
-    STL = "stl"
+    STL = auto()
     r"""\(\sum_k \tilde w_k\, \partial_{z_k} \log w_k\, \partial_\phi z_k\), sticking the landing (Roeder, Wu &
     Duvenaud, 2017, arXiv:1703.09194): unbiased for K = 1; zero where q is the posterior; biased for K > 1."""
-    DREG = "dreg"
+    DREG = auto()
     r"""\(\sum_k \tilde w_k^2\, \partial_{z_k} \log w_k\, \partial_\phi z_k\), doubly reparameterised (Tucker et al.,
     2018, arXiv:1810.04152): unbiased for every K, of less variance; STL at K = 1."""
 
@@ -117,7 +117,7 @@ def log_importance_weights(
     """
     graphs = model.batch(graphs)
     drawn = draws(model, model.posterior(graphs), particles, noise, gradient)
-    found = log_likelihoods(model, graphs, drawn.z, particles, chunk) + drawn.log_ratio
+    found = _log_likelihoods(model, graphs, drawn.z, particles, chunk) + drawn.log_ratio
     if gradient is Gradient.DREG:
         drawn.reweigh(found)
     return found
@@ -160,7 +160,7 @@ def draws(
     return Draws(z, log_ratio.view(particles, -1), q.layout)
 
 
-def log_likelihoods(model: GraphVAE, graphs: Batch, z: Tensor, particles: int, chunk: int | None = None) -> Tensor:
+def _log_likelihoods(model: GraphVAE, graphs: Batch, z: Tensor, particles: int, chunk: int | None = None) -> Tensor:
     """Log p(G | z_k) of K particles, computed and not estimated, `(K, B)`.
 
     Args:

@@ -14,7 +14,8 @@ from torch import Tensor
 from graphvae.datasets.splits import LinkSplit
 from graphvae.distributions import BernoulliEdges
 from graphvae.fixed_order import FixedOrderEdges
-from graphvae.model import Graphs, GraphVAE
+from graphvae.graphs import Graphs
+from graphvae.model import GraphVAE
 
 Scores = Callable[[Tensor], Tensor]
 _HITS = (20, 50, 100)
