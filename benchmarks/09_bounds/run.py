@@ -33,9 +33,7 @@ Bound = Callable[[], Tensor]
 def all_classes(num_nodes: int) -> Batch:
     """One graph of each isomorphism class."""
     atlas = [graph for graph in nx.graph_atlas_g() if graph.number_of_nodes() == num_nodes]
-    return as_batch(
-        with_degrees([from_networkx(nx.create_empty_copy(g) if not g.edges else g) for g in atlas], num_nodes - 1)
-    )
+    return as_batch(with_degrees([from_networkx(g) for g in atlas], num_nodes - 1))
 
 
 def trained(graphs: Batch, seed: int) -> GraphVAE:

@@ -1,8 +1,9 @@
 """Held-out bounds of the fixed-order graph VAE on community_small, trained over different orderings.
 
 Usage: python benchmarks/10_community/run.py [--seeds 0 1 2] [--methods NAME ...] [--root DIR]
-Writes one results/METHOD_SEED.json beside this file for each run, which is not run again, then results/community.json
-from those of all methods and seeds named. One thread; community_small from --root or GRAPHVAE_DATA.
+Writes one results/runs/METHOD_SEED.json beside this file for each run, which is not run again, then
+results/community.json from those of all methods and seeds named. One thread; community_small from --root or
+GRAPHVAE_DATA.
 """
 
 import argparse
@@ -135,14 +136,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.out.mkdir(exist_ok=True)
+    runs = arguments.out / "runs"
+    runs.mkdir(exist_ok=True, parents=True)
     rows, seen = [], []
     for seed in arguments.seeds:
         graphs = parts(arguments.root, seed)
         seen.append(share_seen(graphs))
         rows.append(erdos_renyi(seed, graphs))
         for method in arguments.methods:
-            path = arguments.out / f"{'_'.join(method.replace('-', ' ').replace(',', '').split())}_{seed}.json"
+            path = runs / f"{'_'.join(method.replace('-', ' ').replace(',', '').split())}_{seed}.json"
             if not path.exists():
                 write_json(document("benchmarks/10_community", {}, seed, [run(method, seed, graphs)]), path)
             made = json.loads(path.read_text())
