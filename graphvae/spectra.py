@@ -16,9 +16,8 @@ _SAME_EIGENVALUE, _SAME_ENTRY = 1e-6, 1e-8
 class FiedlerClasses(NamedTuple):
     """Nodes by the entries of an eigenvector.
 
-    Attributes:
-        classes: `(N,)` int64, rising with the entry within a component; equal where entries are.
-        signless: `(C,)` bool, components for which nothing tells the vector from its negative.
+    `classes` is `(N,)` int64, rising with the entry within a component, equal where entries are; `signless` is `(C,)`
+    bool, for which components nothing tells the vector from its negative.
     """
 
     classes: Tensor
