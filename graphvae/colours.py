@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphvae.sort_keys import first_of_each
 from graphvae.structure import lowest_connected
 
 # The finaliser of splitmix64 (Steele, Lea & Flood, 2014), its constants as signed integers; and three arbitrary salts.
@@ -71,10 +72,7 @@ def _seen_farther(graphs: Batch, colours: Tensor) -> Tensor:
 
 def _first_of_class(colours: Tensor, component: Tensor) -> Tensor:
     """Marks one node of each colour in each component: `(N,)`."""
-    keys, order = mixed(colours + mixed(component)).sort()
-    first = torch.ones_like(keys, dtype=torch.bool)
-    first[1:] = keys.diff() != 0
-    return torch.empty_like(first).scatter_(0, order, first)
+    return first_of_each(mixed(colours + mixed(component)))
 
 
 def _per_component(rows: Tensor, component: Tensor) -> Tensor:

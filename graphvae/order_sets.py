@@ -12,7 +12,7 @@ from graphvae.colours import mixed, of_features
 from graphvae.graphs import layout_of_edges, ranks
 from graphvae.layout import Layout
 from graphvae.orders import OrderDistribution
-from graphvae.sort_keys import per_graph
+from graphvae.sort_keys import first_of_each, per_graph
 
 _ROUNDS = 64  # Of draws, before a set is left smaller than asked for.
 _REMAINING = 1e-12  # A distribution whose drawn orders lack no more than this has been exhausted.
@@ -40,14 +40,6 @@ def image_hashes(graphs: Batch, orders: Tensor) -> Tensor:
     if graphs.x is None:
         return found
     return found + per_graph(mixed(mixed(graphs.layout.places) ^ of_features(graphs)[orders]), graphs.layout)
-
-
-def first_of_each(hashes: Tensor) -> Tensor:
-    """`(K, B)` whether no earlier row has the same hash in that column."""
-    values, places = hashes.sort(dim=0, stable=True)
-    new = torch.ones_like(values, dtype=torch.bool)
-    new[1:] = values[1:] != values[:-1]
-    return torch.empty_like(new).scatter_(0, places, new)
 
 
 @torch.no_grad()

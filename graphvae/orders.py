@@ -186,9 +186,7 @@ class PlackettLuceOrders(OrderDistribution):
         weights = picked(self._shifted.exp(), orders)
         padded = weights.new_zeros(len(orders), shape[1] * shape[2]).index_copy(1, self._slots, weights)
         rest = padded.view(shape).cumsum(2).flatten(1).index_select(1, self._slots)
-        log_rest = rest.new_zeros(shape[:2]).index_add(1, self._layout.batch, rest.log())
-        total = self._shifted.new_zeros(shape[1]).index_add(0, self._layout.batch, self._shifted)
-        return total - log_rest
+        return self._layout.sum(self._shifted) - per_graph(rest.log(), self._layout)
 
 
 class MixedOrders(OrderDistribution):

@@ -55,3 +55,11 @@ def block_starts(blocks: Tensor, sizes: Tensor) -> Tensor:
     """`(K, C)` first row of each block, if blocks of `sizes` `(C,)` follow one another as in `blocks` `(K, C)`."""
     sizes = sizes[blocks]
     return torch.empty_like(blocks).scatter_(1, blocks, sizes.cumsum(1) - sizes)
+
+
+def first_of_each(values: Tensor) -> Tensor:
+    """`(K, ...)` whether no earlier row has the same value in that column."""
+    ordered, places = values.sort(dim=0, stable=True)
+    new = torch.ones_like(ordered, dtype=torch.bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return torch.empty_like(new).scatter_(0, places, new)

@@ -188,13 +188,12 @@ class DepthFirstOrders(OrderDistribution):
         self._neighbors, self._key, self._roots = neighbors, key, Roots(neighbors, key)
         self._num_keys = int(key.max()) + 1
         self._layout = neighbors.layout
-        self._within = self._layout.places
 
     def sample(self, num_orders: int, generator: torch.Generator | None = None) -> Tensor:
         """As promised by `OrderDistribution`."""
         layout, num_graphs = self._layout, self._layout.num_graphs
         orders = layout.ptr.new_empty(num_orders, layout.num_rows)
-        urgency = _Urgency(self._within, self._key, self._roots.rank, layout)
+        urgency = _Urgency(self._key, self._roots.rank, layout)
         waiting = urgency.of_roots(num_orders, generator)
         for place in range(max(layout.host_sizes)):
             graphs = (layout.sizes > place).nonzero().squeeze(1)
@@ -206,7 +205,7 @@ class DepthFirstOrders(OrderDistribution):
             orders[draw, start + place] = node
             waiting[within, column] = -1
             owner, neighbor = self._neighbors.of(node)
-            slot = self._within.index_select(0, neighbor) * waiting.size(1) + column.index_select(0, owner)
+            slot = layout.places.index_select(0, neighbor) * waiting.size(1) + column.index_select(0, owner)
             current = waiting.view(-1).index_select(0, slot)
             fresh = urgency.of_neighbors(neighbor, place, generator).masked_fill_(current < 0, -1)
             waiting.view(-1).index_copy_(0, slot, fresh)
@@ -267,22 +266,22 @@ class _Urgency:
     anew for every neighbour that is visited; the number of the node in its graph, to be read off.
     """
 
-    def __init__(self, within: Tensor, key: Tensor, root_rank: Tensor, layout: Layout) -> None:
-        self._within, self._layout = within, layout
+    def __init__(self, key: Tensor, root_rank: Tensor, layout: Layout) -> None:
+        self._layout = layout
         self._node_bits = bits_for(max(layout.host_sizes))
         rank_bits = bits_for(max(int(key.max()), int(root_rank.max())) + 1)
         self._random_bits = KEY_BITS - 2 * self._node_bits - 1 - rank_bits
         self._place_shift = self._node_bits + self._random_bits + rank_bits
         shift = self._node_bits + self._random_bits
         best = (1 << rank_bits) - 1
-        self._neighbor, self._root = ((best - rank << shift) + within for rank in (key, root_rank))
+        self._neighbor, self._root = ((best - rank << shift) + layout.places for rank in (key, root_rank))
 
     def of_roots(self, num_orders: int, generator: torch.Generator | None) -> Tensor:
         """`(n, K·B)` of all nodes before the search, -1 where a graph has no node."""
         layout = self._layout
         columns = layout.batch + layout.num_graphs * torch.arange(num_orders, device=layout.ptr.device)[:, None]
         waiting = layout.ptr.new_full((max(layout.host_sizes), num_orders * layout.num_graphs), -1)
-        waiting[self._within.expand_as(columns), columns] = self._root + self._random(columns.shape, generator)
+        waiting[layout.places.expand_as(columns), columns] = self._root + self._random(columns.shape, generator)
         return waiting
 
     def of_neighbors(self, nodes: Tensor, place: int, generator: torch.Generator | None) -> Tensor:
@@ -298,7 +297,7 @@ class _Urgency:
         return urgency & ((1 << self._node_bits) - 1)
 
     def _random(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        return random_bits(self._random_bits, shape, self._within.device, generator) << self._node_bits
+        return random_bits(self._random_bits, shape, self._layout.ptr.device, generator) << self._node_bits
 
 
 def _one_of(number: Tensor, wrong: Tensor, layout: Layout) -> Tensor:

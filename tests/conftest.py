@@ -2,9 +2,12 @@
 
 import itertools
 
+import networkx as nx
 import pytest
 import torch
 from torch_geometric.data import Data
+
+from graphvae.graphs import as_batch
 
 torch.set_num_threads(1)
 
@@ -50,3 +53,39 @@ def all_edge_sets(num_nodes: int, directed: bool):
     for present in itertools.product([False, True], repeat=len(pairs)):
         chosen = torch.tensor([pair for pair, kept in zip(pairs, present, strict=True) if kept]).reshape(-1, 2).T.long()
         yield chosen if directed else torch.cat([chosen, chosen.flip(0)], 1)
+
+
+def graph_from(net: nx.Graph, x: torch.Tensor | None = None) -> Data:
+    """A graph of networkx whose nodes are 0, 1, ..., with both directions of its edges if it has none."""
+    edges = list(net.edges) + ([] if net.is_directed() else [(j, i) for i, j in net.edges])
+    return Data(x=x, edge_index=torch.tensor(edges).reshape(-1, 2).T.long(), num_nodes=len(net))
+
+
+@pytest.fixture
+def batch():
+    """Graphs of 6, 1 and 9 nodes."""
+    return as_batch([random_graph(n, 0.4, seed=n) for n in (6, 1, 9)])
+
+
+def all_orders(num_nodes):
+    return torch.tensor(list(itertools.permutations(range(num_nodes))))
+
+
+def frequencies(distribution, orders, num_draws):
+    """How often each of all `orders` `(n!, n)` of one graph was drawn."""
+    base = orders.size(1) ** torch.arange(orders.size(1))
+    codes, places = (orders * base).sum(1).sort()
+    drawn = (distribution.sample(num_draws) * base).sum(1)
+    return torch.bincount(places[torch.searchsorted(codes, drawn)], minlength=len(orders))
+
+
+def assert_draws_match(distribution, num_nodes, num_draws=20_000):
+    """All orders sum to one; frequencies lie within 5 standard errors; nothing impossible is drawn."""
+    orders = all_orders(num_nodes)
+    chance = distribution.log_prob(orders)[:, 0].detach().exp()
+    torch.testing.assert_close(chance.sum(), torch.tensor(1.0), rtol=0, atol=1e-10)
+    found = frequencies(distribution, orders, num_draws)
+    assert not found[chance == 0].any()
+    error = (num_draws * chance * (1 - chance)).sqrt()
+    # An expected handful is not normal; its largest deviations are those of a Poisson variable.
+    assert ((found - num_draws * chance).abs() <= 5 * error + 5).all()

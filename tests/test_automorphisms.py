@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from conftest import random_graph
+from conftest import graph_from, random_graph
 from graphvae.automorphisms import log_automorphisms, log_automorphisms_bound
 from graphvae.graphs import as_batch, permute
 
@@ -19,9 +19,7 @@ LARGER = [graph for graph in ATLAS if len(graph) > 5][::29]
 
 
 def data(graph: nx.Graph, x: Tensor | None = None) -> Data:
-    numbers = nx.convert_node_labels_to_integers(graph)
-    edges = list(numbers.edges) + ([] if graph.is_directed() else [(j, i) for i, j in numbers.edges])
-    return Data(x=x, edge_index=torch.tensor(edges).reshape(-1, 2).T.long(), num_nodes=len(graph))
+    return graph_from(nx.convert_node_labels_to_integers(graph), x)
 
 
 def enumerated(graph: Data) -> float:

@@ -34,11 +34,6 @@ def lecture_model(features=5, latent=3):
     )
 
 
-@pytest.fixture
-def batch():
-    return as_batch([random_graph(n, 0.4, seed=n) for n in (6, 1, 9)])
-
-
 def test_a_batch_equals_its_graphs(batch):
     model, noise = lecture_model(), torch.randn(16, 3)
     together = elbo(model, batch, noise=noise)

@@ -5,16 +5,11 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from conftest import random_graph
+from conftest import graph_from, random_graph
 from graphvae import colours
 from graphvae.graphs import as_batch, permute
 
 ATLAS = [graph for graph in nx.graph_atlas_g() if 1 <= len(graph) <= 6]
-
-
-def data(graph, x=None) -> Data:
-    edges = list(graph.edges) + ([] if graph.is_directed() else [(j, i) for i, j in graph.edges])
-    return Data(x=x, edge_index=torch.tensor(edges).reshape(-1, 2).T.long(), num_nodes=len(graph))
 
 
 def textbook_classes(graphs) -> list[int]:
@@ -46,7 +41,9 @@ def assert_same_partition(found: torch.Tensor, classes: list[int]):
 
 def test_colours_are_the_classes_of_the_textbook_across_graphs():
     """All graphs of up to six nodes, and cycles, in one batch: each pair of nodes shares a colour or does not."""
-    graphs = as_batch([data(graph) for graph in [*ATLAS, nx.cycle_graph(9), nx.path_graph(17), nx.petersen_graph()]])
+    graphs = as_batch(
+        [graph_from(graph) for graph in [*ATLAS, nx.cycle_graph(9), nx.path_graph(17), nx.petersen_graph()]]
+    )
     assert_same_partition(colours.refined(graphs), textbook_classes(graphs))
 
 
@@ -63,9 +60,9 @@ def test_colours_start_from_features_and_follow_directions(directed):
 
 def test_what_refinement_cannot_tell_apart_shares_a_colour():
     hexagon, triangles = nx.cycle_graph(6), nx.disjoint_union(nx.cycle_graph(3), nx.cycle_graph(3))
-    found = colours.refined(as_batch([data(hexagon), data(triangles), data(nx.cycle_graph(50))]))
+    found = colours.refined(as_batch([graph_from(hexagon), graph_from(triangles), graph_from(nx.cycle_graph(50))]))
     assert found.unique().numel() == 1
-    assert colours.refined(as_batch(data(nx.complete_graph(4))))[0] != found[0]
+    assert colours.refined(as_batch(graph_from(nx.complete_graph(4))))[0] != found[0]
 
 
 def test_the_rest_of_a_component_tells_nodes_apart_that_are_alike_nearby():
@@ -78,14 +75,16 @@ def test_the_rest_of_a_component_tells_nodes_apart_that_are_alike_nearby():
 
 
 def test_colours_depend_neither_on_the_batch_nor_on_the_numbering():
-    listed = [data(nx.path_graph(n)) for n in (2, 30, 7)] + [data(nx.cycle_graph(5))]
+    listed = [graph_from(nx.path_graph(n)) for n in (2, 30, 7)] + [graph_from(nx.cycle_graph(5))]
     graphs = as_batch(listed)
     found = colours.refined(graphs)
     assert torch.equal(found, torch.cat([colours.refined(as_batch(graph)) for graph in listed]))
     order = torch.rand(graphs.num_nodes).add(graphs.layout.batch).argsort()
     assert torch.equal(colours.refined(permute(graphs, order)), found[order])
     union = nx.disjoint_union(nx.path_graph(30), nx.cycle_graph(5))
-    assert torch.equal(colours.refined(as_batch(data(union))), found[torch.tensor([*range(2, 32), *range(39, 44)])])
+    assert torch.equal(
+        colours.refined(as_batch(graph_from(union))), found[torch.tensor([*range(2, 32), *range(39, 44)])]
+    )
 
 
 def test_rows_of_features_are_told_apart_by_their_values_alone():
@@ -101,7 +100,7 @@ def test_rows_of_features_are_told_apart_by_their_values_alone():
 
 
 def test_a_node_that_is_singled_out_orders_a_cycle():
-    graphs = as_batch([data(nx.cycle_graph(8)), data(nx.cycle_graph(5))])
+    graphs = as_batch([graph_from(nx.cycle_graph(8)), graph_from(nx.cycle_graph(5))])
     stable = colours.refined(graphs)
     found = colours.refined(graphs, colours.individualised(stable, torch.tensor([3, 9])))
     for first, size, chosen in ((0, 8, 3), (8, 5, 1)):

@@ -28,11 +28,6 @@ COPIES = 4000
 PARTICLES = (1, 2, 5, 20, 100)
 
 
-@pytest.fixture
-def batch():
-    return as_batch([random_graph(n, 0.4, seed=n) for n in (6, 1, 9)])
-
-
 def lecture_model(directed=False, pool=None):
     """GNN encoder, MLP and product for A, GNN on (Z, A) for X; with p(n)."""
     mlp = nn.Sequential(nn.Linear(3, 6), nn.Tanh())

@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Normal, constraints
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN, SumAggregation
 
-from conftest import random_graph
+from conftest import graph_from, random_graph
 from graphvae.backbones import Nodewise
 from graphvae.conventions import Convention, convert
 from graphvae.distributions import EstimatedEdges, PerGraph
@@ -98,8 +98,7 @@ def classes(size: int) -> list[Data]:
 
 
 def data(graph: nx.Graph) -> Data:
-    edges = [*graph.edges, *((j, i) for i, j in graph.edges)]
-    return Data(x=torch.ones(len(graph), 1), edge_index=torch.tensor(edges).reshape(-1, 2).T.long())
+    return graph_from(graph, torch.ones(len(graph), 1))
 
 
 def test_quadrature_is_the_integral_on_a_fine_grid(double):

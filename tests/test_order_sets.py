@@ -11,13 +11,13 @@ from graphvae.evaluation.likelihood import every_order
 from graphvae.graphs import relabelled, without_features
 from graphvae.order_sets import (
     drawn_without_replacement,
-    first_of_each,
     image_hashes,
     log_inclusion_weights,
     order_hashes,
 )
 from graphvae.orderings import BreadthFirst, Uniform
 from graphvae.orders import OrderDistribution
+from graphvae.sort_keys import first_of_each
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -7,13 +7,12 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from test_orders import all_orders, assert_draws_match
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import to_networkx
 
-from conftest import random_graph
+from conftest import all_orders, assert_draws_match, random_graph
 from graphvae import colours, orderings
 from graphvae.descriptions import build, describe
 from graphvae.graphs import as_batch, permute, ranks

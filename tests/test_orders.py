@@ -6,35 +6,12 @@ import math
 import pytest
 import torch
 
+from conftest import all_orders, assert_draws_match
 from graphvae.layout import Layout
 from graphvae.orders import BlockOrders, MixedOrders, PlackettLuceOrders, SortedOrders
 
 pytestmark = pytest.mark.usefixtures("double")
 THREE = Layout.of([3])
-
-
-def all_orders(num_nodes):
-    return torch.tensor(list(itertools.permutations(range(num_nodes))))
-
-
-def frequencies(distribution, orders, num_draws):
-    """How often each of all `orders` `(n!, n)` of one graph was drawn."""
-    base = orders.size(1) ** torch.arange(orders.size(1))
-    codes, places = (orders * base).sum(1).sort()
-    drawn = (distribution.sample(num_draws) * base).sum(1)
-    return torch.bincount(places[torch.searchsorted(codes, drawn)], minlength=len(orders))
-
-
-def assert_draws_match(distribution, num_nodes, num_draws=20_000):
-    """All orders sum to one; frequencies lie within 5 standard errors; nothing impossible is drawn."""
-    orders = all_orders(num_nodes)
-    chance = distribution.log_prob(orders)[:, 0].detach().exp()
-    torch.testing.assert_close(chance.sum(), torch.tensor(1.0), rtol=0, atol=1e-10)
-    found = frequencies(distribution, orders, num_draws)
-    assert not found[chance == 0].any()
-    error = (num_draws * chance * (1 - chance)).sqrt()
-    # An expected handful is not normal; its largest deviations are those of a Poisson variable.
-    assert ((found - num_draws * chance).abs() <= 5 * error + 5).all()
 
 
 def test_sorted_orders_count_their_ties():

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCN, GraphConv
 from torch_geometric.nn.aggr import SumAggregation
 
-from conftest import random_graph
+from conftest import graph_from, random_graph
 from graphvae import GraphVAE, as_batch
 from graphvae.automorphisms import log_automorphisms
 from graphvae.backbones import Nodewise, Stack
@@ -44,8 +44,7 @@ def atlas(num_nodes):
     """One graph of each isomorphism class, with equal features: nothing but the edges tells nodes apart."""
     for graph in nx.graph_atlas_g():
         if graph.number_of_nodes() == num_nodes:
-            edges = torch.tensor(list(graph.edges), dtype=torch.long).reshape(-1, 2).T
-            yield Data(x=torch.ones(num_nodes, FEATURES), edge_index=torch.cat([edges, edges.flip(0)], 1))
+            yield graph_from(graph, torch.ones(num_nodes, FEATURES))
 
 
 def path():

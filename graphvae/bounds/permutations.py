@@ -24,13 +24,13 @@ from graphvae.graphs import Graphs, without_features
 from graphvae.model import GraphVAE
 from graphvae.order_sets import (
     drawn_without_replacement,
-    first_of_each,
     image_hashes,
     log_inclusion_weights,
     order_hashes,
 )
 from graphvae.orderings import Ordering
 from graphvae.orders import OrderDistribution, check_orders
+from graphvae.sort_keys import first_of_each
 from graphvae.validation import check_positive
 
 
@@ -67,7 +67,7 @@ def outer_bound(
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
     weights = paired_weights(model, graphs, orders, noise, chunk, encode_each)
-    return _over_first(weights, first_of_each(order_hashes(orders, graphs.layout)))
+    return _over_distinct(weights, order_hashes(orders, graphs.layout))
 
 
 def inner_bound(
@@ -105,10 +105,8 @@ def inner_bound(
     """
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
-    return _over_first(
-        shared_weights(model, graphs, orders, particles, noise, chunk),
-        first_of_each(order_hashes(orders, graphs.layout)),
-    )
+    weights = shared_weights(model, graphs, orders, particles, noise, chunk)
+    return _over_distinct(weights, order_hashes(orders, graphs.layout))
 
 
 def image_bound(
@@ -144,9 +142,8 @@ def image_bound(
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
     seen = graphs if model.features is not None else without_features(graphs)
-    return _over_first(
-        shared_weights(model, graphs, orders, particles, noise, chunk), first_of_each(image_hashes(seen, orders))
-    )
+    weights = shared_weights(model, graphs, orders, particles, noise, chunk)
+    return _over_distinct(weights, image_hashes(seen, orders))
 
 
 def permutation_bound(
@@ -259,8 +256,9 @@ def joint_bound(
     return bound - log_relabellings(graphs).to(bound)
 
 
-def _over_first(log_weights: Tensor, counts: Tensor) -> Tensor:
-    return log_weights.masked_fill(~counts, -torch.inf).logsumexp(0)
+def _over_distinct(log_weights: Tensor, hashes: Tensor) -> Tensor:
+    """`(B,)` log of the sum of K weights, of which those with one hash count once."""
+    return log_weights.masked_fill(~first_of_each(hashes), -torch.inf).logsumexp(0)
 
 
 def _distribution(orderings: Ordering, graphs: Batch) -> OrderDistribution:
