@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
@@ -27,6 +29,14 @@ from graphvae.sources import Batches, BatchSource, read
 from graphvae.validation import check_positive
 
 Objective = Callable[[GraphVAE, Batch], Tensor]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """An objective that changes in the course of training, such as `objectives.WarmUp`."""
+
+    def at(self, epoch: int) -> Objective:
+        """The objective of an epoch; the first is 1."""
 
 
 @dataclass
@@ -68,11 +78,12 @@ class History:
 def fit(
     model: GraphVAE,
     graphs: Graphs | Tensor | BatchSource,
-    objective: Objective = elbo,
+    objective: Objective | Schedule = elbo,
     *,
     epochs: int = 200,
     batch_size: int = 128,
     optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
     validation: Validation | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -85,10 +96,11 @@ def fit(
         model: Trained in place; with `validation` it ends with the best weights, otherwise with the last.
         graphs: One graph or batch (trained on whole), a list or PyG `Dataset`, a `(B, F)` tensor of vectors, or a
             source of batches: `masking.LinkBatches` for a graph too large for a step, `masking.MaskedGraphs`.
-        objective: `(model, batch) -> (B,)`, larger is better: a bound, or one of `objectives`.
+        objective: `(model, batch) -> (B,)`, larger is better: a bound or one of `objectives`; or a `Schedule` of them.
         epochs: Passes over the data.
         batch_size: Graphs or vectors per step, for a list or a tensor.
         optimizer: Over the model's parameters; Adam with learning rate 0.01 if None.
+        scheduler: Of the learning rate of `optimizer`; stepped after every step of the optimiser, not every epoch.
         validation: Scores on validation data, for selection and early stopping.
         folder: Where to keep the state of the run every 10 % of the epochs; a run found there is continued, bit for
             bit as if it had not stopped (on a GPU, if PyTorch is told to use deterministic algorithms). Its optimiser
@@ -119,13 +131,13 @@ def fit(
         accelerator.free_memory()  # An earlier model would be saved into, and read from, this run's folder.
     reading = read(model, graphs, batch_size, shuffle, accelerator)
     try_out(model, reading.few)
-    optimizer = _over_parameters(optimizer, model)
+    optimizer = _over_parameters(optimizer, model, scheduler)
     run = None
     if folder is not None:
         settings: dict[str, int | str] = {"seed": seed, "batch_size": batch_size, "data": fingerprint(*reading.facts)}
-        settings["optimizer"] = f"{type(optimizer).__name__} {optimizer.defaults}"
-        run = RunFolder(Path(folder), accelerator, settings)
-    step, optimizer = accelerator.prepare(_Objective(model, objective), optimizer)
+        run = RunFolder(Path(folder), accelerator, settings | _rule_of(optimizer, scheduler))
+    training = _Objective(model, objective)
+    step, optimizer, scheduler = accelerator.prepare(training, optimizer, scheduler)
     history, best, start = History(), None, 0
     with _seeded(seed, accelerator), _bar(progress, epochs, accelerator) as report:
         if run is not None:
@@ -136,7 +148,8 @@ def fit(
                 break
             shuffle.manual_seed(int(torch.randint(2**62, ())))
             model.train()
-            history.objective.append(_epoch(step, reading.batches, optimizer, accelerator, epoch, report))
+            training.in_epoch(epoch)
+            history.objective.append(_epoch(step, reading.batches, optimizer, scheduler, accelerator, epoch, report))
             if validation is not None and (epoch % validation.every == 0 or epoch == epochs):
                 best = _validate(model, validation, history, best, epoch)
             if run is not None and (
@@ -149,11 +162,20 @@ def fit(
     return history
 
 
-def _over_parameters(optimizer: Optimizer | None, model: GraphVAE) -> Optimizer:
+def _over_parameters(optimizer: Optimizer | None, model: GraphVAE, scheduler: LRScheduler | None) -> Optimizer:
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise TypeError("'scheduler' must step by itself, ReduceLROnPlateau waits for a score; use Validation to stop")
+    if scheduler is not None and scheduler.optimizer is not optimizer:
+        raise ValueError("'scheduler' must be of the 'optimizer' that is given with it")
     optimizer = optimizer or Adam(model.parameters(), lr=0.01, fused=True)
     if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
         raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
     return optimizer
+
+
+def _rule_of(optimizer: Optimizer, scheduler: LRScheduler | None) -> dict[str, int | str]:
+    rule = f"{type(optimizer).__name__} {optimizer.defaults}"
+    return {"optimizer": rule, "scheduler": type(scheduler).__name__}
 
 
 @contextmanager
@@ -171,9 +193,14 @@ def _seeded(seed: int, accelerator: Accelerator) -> Iterator[None]:
 class _Objective(nn.Module):
     """Gives an objective the `forward` that data-parallel and mixed-precision wrappers look for."""
 
-    def __init__(self, model: GraphVAE, objective: Objective) -> None:
+    def __init__(self, model: GraphVAE, objective: Objective | Schedule) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
+        self.model, self.given = model, objective
+        self.in_epoch(1)
+
+    def in_epoch(self, epoch: int) -> None:
+        """Turns to the objective of an epoch."""
+        self.objective = self.given.at(epoch) if isinstance(self.given, Schedule) else self.given
 
     def forward(self, batch: Batch) -> Tensor:
         return self.objective(self.model, batch)
@@ -183,6 +210,7 @@ def _epoch(
     step: nn.Module,
     batches: Batches,
     optimizer: Optimizer,
+    scheduler: LRScheduler | None,
     accelerator: Accelerator,
     epoch: int,
     report: Callable[[float], None],
@@ -205,6 +233,8 @@ def _epoch(
                 "parameters are those before it. Lower the learning rate, or check the features for extreme values"
             )
         optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
         total, count = total + values.detach().sum(), count + values.numel()
         report(epoch - 1 + done / len(batches))
     return float(total) / count

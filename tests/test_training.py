@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 from torch_geometric.data import Data
 
 from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
@@ -218,9 +219,10 @@ def _score(model):
 def _run(folder, data, epochs=6, objective=_elbo, score=_score, **options):
     model = _model(seed=int((folder / "latest.json").exists()))  # A continued run starts elsewhere.
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    validation = Validation(score, every=2)
-    history = _fit(model, data, objective, epochs=epochs, optimizer=optimizer, validation=validation, folder=folder)
-    return model.state_dict(), history, optimizer.state_dict()
+    scheduler = CosineAnnealingLR(optimizer, 50)
+    settings = {"validation": Validation(score, every=2), "optimizer": optimizer, "scheduler": scheduler}
+    history = _fit(model, data, objective, epochs=epochs, folder=folder, **settings)
+    return model.state_dict(), history, optimizer.state_dict() | {"rate": scheduler.get_last_lr()}
 
 
 def _check_equal_runs(a, b):
@@ -228,6 +230,7 @@ def _check_equal_runs(a, b):
     assert a[1] == b[1]
     assert all(_same(a[2]["state"][key], b[2]["state"][key]) for key in a[2]["state"])
     assert a[2]["state"].keys() == b[2]["state"].keys() != set()
+    assert a[2]["rate"] == b[2]["rate"] != [0.02]
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -277,6 +280,51 @@ def test_early_stopping_and_finished_runs(tmp_path):
     assert _fit(again, epochs=20, validation=validation, folder=tmp_path, objective=_stopping(elbo, 1)) == history
     assert _same(again, model)
     assert list(scores) == [9.0]
+
+
+def test_the_learning_rate_follows_its_scheduler_step_by_step():
+    model = _model(dropout=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rates = []
+    optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    scheduler = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    _fit(model, VECTORS, epochs=2, batch_size=10, optimizer=optimizer, scheduler=scheduler)
+    assert rates == pytest.approx([0.1 / (1 + step) for step in range(6)])
+
+
+def test_bad_schedulers_are_refused():
+    model, other = _model(), _model()
+    optimizer = torch.optim.Adam(model.parameters())
+    elsewhere = CosineAnnealingLR(torch.optim.Adam(other.parameters()), 10)
+    with pytest.raises(ValueError, match="'scheduler' must be of the 'optimizer'"):
+        _fit(model, optimizer=optimizer, scheduler=elsewhere)
+    with pytest.raises(TypeError, match="ReduceLROnPlateau waits for a score"):
+        _fit(model, optimizer=optimizer, scheduler=ReduceLROnPlateau(optimizer))
+
+
+class Ramp:
+    """The ELBO with a weight of the KL divergence that grows with the epoch."""
+
+    def __init__(self):
+        self.asked = []
+
+    def at(self, epoch):
+        self.asked.append(epoch)
+        return lambda model, graphs: elbo(model, graphs, beta=epoch / 10)
+
+
+def test_a_schedule_is_asked_for_the_objective_of_each_epoch(tmp_path):
+    by_epoch = [_fit(_model(), epochs=1, objective=Ramp().at(epoch)).objective[0] for epoch in (1, 7)]
+    assert by_epoch[0] != by_epoch[1]
+    ramp, again = Ramp(), Ramp()
+    model, continued = _model(), _model()
+    whole = _fit(model, objective=ramp, epochs=8)
+    assert whole.objective[0] == by_epoch[0]
+    assert ramp.asked[-8:] == list(range(1, 9))
+    _fit(continued, objective=again, epochs=5, folder=tmp_path)
+    assert _fit(continued, objective=again, epochs=8, folder=tmp_path) == whole
+    assert again.asked[-3:] == [6, 7, 8]
+    assert _same(model, continued)
 
 
 def test_finished_run_returns_at_once(tmp_path):
