@@ -77,7 +77,7 @@ class FreeNormal(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(num_rows, latent))
 
     @classmethod
-    def of(cls, q: PerGraph) -> FreeNormal:
+    def of(cls, q: PerGraph | PointMass) -> FreeNormal:
         """Starts at a given posterior of normal latents, such as an amortised one; nothing is shared with it.
 
         Raises:

@@ -203,8 +203,9 @@ class PoissonFeatures(NodeFeatures):
 class NegativeBinomialFeatures(NodeFeatures):
     r"""Counts with more variance than Poisson's: mean \(\mu\), variance \(\mu + \alpha_d \mu^2\).
 
-    A dispersion \(\alpha_d\) is learned for each feature. A Poisson count whose rate is Gamma distributed with mean \(\mu\) and shape \(1 / \alpha_d\). The dispersion α is
-    softly floored at exp(-6), where it is Poisson to all purposes. Arguments as `NodeFeatures`.
+    A Poisson count whose rate is Gamma distributed with mean \(\mu\) and shape \(1 / \alpha_d\). The dispersion
+    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), where it is Poisson to all purposes. Arguments
+    as `NodeFeatures`.
 
     References:
         Lopez et al., 2018, doi:10.1038/s41592-018-0229-2 (counts of genes, with 1 / α for α).
