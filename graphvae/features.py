@@ -13,6 +13,7 @@ from torch.distributions.constraints import Constraint
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph
 from graphvae.layout import Layout
+from graphvae.sparse import at_least_single
 
 SMALLEST_LOG_SCALE = -6.0
 _LARGEST_LOG_RATE = 30.0
@@ -226,5 +227,5 @@ class NegativeBinomialFeatures(NodeFeatures):
 
 
 def _bounded(log_rate: Tensor) -> Tensor:
-    """Rates that neither overflow nor vanish in float32."""
-    return log_rate.clamp(-_LARGEST_LOG_RATE, _LARGEST_LOG_RATE)
+    """Logarithms of rates that neither overflow nor vanish in float32, which they are at least in."""
+    return at_least_single(log_rate).clamp(-_LARGEST_LOG_RATE, _LARGEST_LOG_RATE)

@@ -119,7 +119,7 @@ def test_active_units_are_those_that_vary_with_x(double):
 def test_the_parts_of_the_kl_are_those_of_the_closed_form(double):
     """Where x and z are jointly normal, q(z) is too: information and KL to the prior are known."""
     model, _, _ = linear_gaussian()
-    x = torch.randn(6000, 4)
+    x = torch.randn(2500, 4)
     means = model.encoder.loc(x).detach()
     variance = (2 * model.encoder.log_scale.bias.detach()).exp()
     covariance = means.T.cov(correction=0) + torch.diag(variance)
@@ -130,9 +130,9 @@ def test_the_parts_of_the_kl_are_those_of_the_closed_form(double):
     q = model.posterior(edgeless(x))
     assert found.total == pytest.approx(q.kl(model.prior(q.layout)).mean().item())
     assert found.total == pytest.approx(found.mutual_information + found.aggregate)
-    assert found.mutual_information == pytest.approx(information, abs=0.05)
-    assert found.aggregate == pytest.approx(aggregate, abs=0.05)
-    assert found.aggregate > 0.1
+    assert found.mutual_information == pytest.approx(information, abs=0.06)
+    assert found.aggregate == pytest.approx(aggregate, abs=0.06)
+    assert found.aggregate > 0.05
 
 
 def test_the_parts_of_the_kl_do_not_depend_on_chunks_and_take_any_prior(double, monkeypatch):
@@ -157,7 +157,7 @@ def test_gaps_of_the_best_encoder_are_the_closed_forms(double):
     found = inference_gaps(model, x, steps=100, draws=200, particles=2000, batch_size=16)
     assert found.amortised.shape == (40,)
     assert (found.amortisation >= 0).all()
-    assert found.amortisation.max() < 0.02
+    assert found.amortisation.mean() < 0.02
     exact = log_likelihood(x)
     assert ((found.log_likelihood - exact).abs() < 5 * found.standard_error + 1e-3).all()
     deviations = (found.log_likelihood - exact) / found.standard_error
@@ -229,10 +229,10 @@ def test_samples_of_a_vae_are_nearer_to_the_data_than_those_of_an_autoencoder(di
         for kind, objective in ((NormalEncoder, elbo), (PointEncoder, reconstruction)):
             torch.manual_seed(seed)
             model = digits_model(kind, 8)
-            fit(model, train, objective, epochs=25, seed=seed, progress=False)
+            fit(model, train, objective, epochs=10, seed=seed, progress=False)
             samples = sample_means(model, 1000, torch.Generator().manual_seed(seed))
             distances.append(frechet_distance(samples, held_out))
-        assert distances[0] < 0.8 * distances[1]
+        assert distances[0] < 0.7 * distances[1]
 
 
 def test_latents_of_digits(digits):
@@ -250,7 +250,7 @@ def test_latents_of_digits(digits):
     split = kl_split(model, train)
     assert 0 < split.aggregate < 0.3 * split.mutual_information < split.mutual_information < math.log(len(train))
     gaps = inference_gaps(model, held_out[:50], steps=300, particles=500)
-    assert (gaps.amortisation >= -0.05).all()
+    assert (gaps.amortisation >= 0).all()
     assert gaps.amortisation.mean() > 0.1
     assert gaps.approximation.mean() > 0
     mean_image = train.mean(0).expand_as(held_out)
