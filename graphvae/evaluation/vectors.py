@@ -35,7 +35,7 @@ def reconstructions(model: GraphVAE, x: Tensor, batch_size: int = 1024) -> Tenso
         x: `(N, F)`.
         batch_size: Rows at a time, here and below.
     """
-    return torch.cat([_decoded(model, model.posterior(part).mean) for part in batches_of(model, x, batch_size)])
+    return torch.cat([decoded(model, model.posterior(part).mean) for part in batches_of(model, x, batch_size)])
 
 
 def squared_error(model: GraphVAE, x: Tensor, batch_size: int = 1024) -> Tensor:
@@ -71,7 +71,7 @@ def sample_means(model: GraphVAE, num_samples: int, generator: torch.Generator |
         generator: Of the model's device; PyTorch's global one if None.
     """
     check_positive(num_samples=num_samples)
-    return _decoded(model, model.prior(Layout.singles(num_samples, _device(model))).sample(generator))
+    return decoded(model, model.prior(Layout.singles(num_samples, _device(model))).sample(generator))
 
 
 def frechet_distance(samples: Tensor, held_out: Tensor, components: int | None = None) -> float:
@@ -183,11 +183,12 @@ def batches_of(model: GraphVAE, x: Tensor, batch_size: int) -> Iterator[Batch]:
     return (model.batch(edgeless(part)) for part in x.split(batch_size))
 
 
-def _decoded(model: GraphVAE, z: Tensor) -> Tensor:
-    """`(N, F)` means of the features of vectors."""
+def decoded(model: GraphVAE, z: Tensor) -> Tensor:
+    """The mean of p(X | z) for latents `(N, D)` of vectors: `(N, F)`."""
     features: FeatureFactor | None = model.features
     if features is None:
         raise ValueError("'model' must have a feature factor, vectors have nothing else")
+    z = z.to(_device(model))
     layout = Layout.singles(len(z), z.device)
     return features(z, layout.ptr.new_empty(2, 0), layout).mean
 
