@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN, GCNConv
@@ -18,7 +19,7 @@ from graphvae.edges import Bilinear, Estimated, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.estimates import SampledPairs
 from graphvae.evaluation.likelihood import quadrature
-from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures
+from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures, LearnedScale
 from graphvae.graphs import permute
 from graphvae.masking import MaskedGraphs
 from graphvae.priors import EmpiricalSizes, StandardNormal
@@ -452,3 +453,57 @@ def test_the_gap_of_the_best_diagonal_posterior_is_its_closed_form():
     kl = 0.5 * (mean**2 + variance - 1 - variance.log()).sum(1)
     torch.testing.assert_close(exact - (likelihood - kl), gap.expand(5), rtol=0, atol=1e-10)
     assert gap > 0.01
+
+
+def exact_elbo(model, vectors):
+    """The expectation of the ELBO for a likelihood quadratic in z: the mean over points with the noise's moments."""
+    latent = model.prior.latent
+    points = latent**0.5 * torch.cat([torch.eye(latent), -torch.eye(latent)])
+    rows = vectors.x.size(0)
+    return torch.stack([elbo(model, vectors, noise=point.expand(rows, latent)) for point in points]).mean(0)
+
+
+def test_a_linear_vae_at_probabilistic_pca_is_at_its_maximum():
+    """Digits, 5 components: the ELBO is the closed-form maximum of the likelihood, and no parameter can raise it."""
+    x, latent = torch.from_numpy(load_digits().data) / 16, 5
+    centred = x - x.mean(0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+    values, basis = values.flip(0), vectors.flip(1)[:, :latent]
+    noise = values[latent:].mean()
+    weight = basis * (values[:latent] - noise).sqrt()
+    model = GraphVAE(
+        StandardNormal(latent),
+        NormalEncoder(Nodewise(nn.Identity()), 64, latent),
+        features=GaussianFeatures(Nodewise(nn.Identity()), latent, 64, LearnedScale()),
+    )
+    model.features.loc.weight.data, model.features.loc.bias.data = weight, x.mean(0)
+    model.features.scale.log_scale.data = (noise.log() / 2 + 6).expm1().log()[None] - 6  # Undoes the soft floor.
+    precision = values[:latent] / noise
+    model.encoder.loc.weight.data = (weight / noise / precision).T
+    model.encoder.loc.bias.data = -model.encoder.loc.weight.data @ x.mean(0)
+    model.encoder.log_scale.weight.data.zero_()
+    model.encoder.log_scale.bias.data = -0.5 * precision.log()
+    maximum = -0.5 * (64 * math.log(2 * math.pi) + values[:latent].log().sum() + (64 - latent) * noise.log() + 64)
+    found = exact_elbo(model, edgeless(x)).mean()
+    torch.testing.assert_close(found, maximum, rtol=1e-12, atol=0)
+    for gradient in torch.autograd.grad(found, list(model.parameters())):
+        assert gradient.abs().max() < 1e-8
+
+
+@torch.no_grad()
+def test_three_ways_to_write_the_elbo_agree():
+    """With the KL in closed form, with the entropy in closed form, and as the mean of log p(x, z) - log q(z | x)."""
+    x, copies = torch.randn(3, 7), 20_000
+    model, vectors = same_vae(PlainVAE(gaussian=True)), edgeless(x.repeat(copies, 1))
+    q = model.posterior(vectors)
+    z = q.rsample()
+    joint = model.log_likelihood(vectors, z) + model.prior(q.layout).log_prob(z)
+    forms = [
+        elbo(model, vectors, noise=(z - q.mean) / q.stddev),
+        joint + q.base.entropy().sum(1),
+        joint - q.log_prob(z),
+    ]
+    means, errors = zip(*((f.view(-1, 3).mean(0), f.view(-1, 3).std(0) / copies**0.5) for f in forms), strict=True)
+    for k in (1, 2):
+        assert ((means[0] - means[k]).abs() < 4 * (errors[0] ** 2 + errors[k] ** 2).sqrt()).all()
+    assert max(error.max() for error in errors) < 0.2
