@@ -83,13 +83,13 @@ class FreeNormal(nn.Module):
         Raises:
             TypeError: It is not normal.
         """
-        if not isinstance(getattr(q, "base", None), Normal):
-            kind = type(getattr(q, "base", q)).__name__
-            raise TypeError(f"'q' must be a posterior of normal latents, as of NormalEncoder, got {kind}")
-        free = cls(*q.mean.shape).to(q.mean)
+        base = getattr(q, "base", q)
+        if not isinstance(base, Normal):
+            raise TypeError(f"'q' must be of normal latents, as of NormalEncoder, got {type(base).__name__}")
+        free = cls(*base.loc.shape).to(base.loc)
         with torch.no_grad():
-            free.loc.copy_(q.mean)
-            free.log_scale.copy_(q.stddev.log())
+            free.loc.copy_(base.loc)
+            free.log_scale.copy_(base.scale.log())
         return free
 
     def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:

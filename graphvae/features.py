@@ -13,6 +13,7 @@ from torch.distributions.constraints import Constraint
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph
 from graphvae.layout import Layout
+from graphvae.sparse import at_least_single
 
 SMALLEST_LOG_SCALE = -6.0
 _LARGEST_LOG_RATE = 30.0
@@ -204,8 +205,8 @@ class NegativeBinomialFeatures(NodeFeatures):
     r"""Counts with more variance than Poisson's: mean \(\mu\), variance \(\mu + \alpha_d \mu^2\).
 
     A Poisson count whose rate is Gamma distributed with mean \(\mu\) and shape \(1 / \alpha_d\). The dispersion
-    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), where it is Poisson to all purposes. Arguments
-    as `NodeFeatures`.
+    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), where it is Poisson to all purposes.
+    Arguments as `NodeFeatures`.
 
     References:
         Lopez et al., 2018, doi:10.1038/s41592-018-0229-2 (counts of genes, with 1 / α for α).
@@ -226,5 +227,5 @@ class NegativeBinomialFeatures(NodeFeatures):
 
 
 def _bounded(log_rate: Tensor) -> Tensor:
-    """Rates that neither overflow nor vanish in float32."""
-    return log_rate.clamp(-_LARGEST_LOG_RATE, _LARGEST_LOG_RATE)
+    """Logarithms of rates that neither overflow nor vanish in float32, which they are at least in."""
+    return at_least_single(log_rate).clamp(-_LARGEST_LOG_RATE, _LARGEST_LOG_RATE)

@@ -1,4 +1,7 @@
-"""Objectives that are useful and are *not* bounds; each says so. Larger is better, one number per graph."""
+"""Objectives that are useful and, but for a batch's mean of `free_bits`, *not* bounds; each says so.
+
+Larger is better, one number per graph.
+"""
 
 from __future__ import annotations
 

@@ -96,6 +96,10 @@ class Flow(nn.Module):
         check_positive(latent=latent, transforms=transforms)
         self.latent, self.transforms, self.hidden = latent, transforms, tuple(hidden)
         self.transform = _zuko().flows.NSF(latent, transforms=transforms, hidden_features=self.hidden).transform
+        if latent == 1:  # The splines are then parameters themselves, drawn so that the density has sharp peaks.
+            with torch.no_grad():
+                for parameter in self.transform.parameters():
+                    parameter.mul_(0.1)
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def forward(self, layout: Layout) -> PerGraph:

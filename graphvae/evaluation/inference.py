@@ -61,9 +61,10 @@ def inference_gaps(
 ) -> InferenceGaps:
     """The amortisation gap and the approximation gap of each row.
 
-    The free posteriors start at the encoder's and are optimised with Adam, the decoder being left as it is. A row whose
-    ELBO did not rise, on noise of its own, goes back to the encoder's posterior. Both ELBOs are means over the same
-    draws, other ones.
+    The free posteriors start at the encoder's and are optimised with Adam, the decoder being left as it is. Both ELBOs
+    are means over the same draws, other ones than in training. A row whose ELBO is not higher with the posterior that
+    was found goes back to the encoder's, so that no gap of amortisation is negative: where there is none, the larger
+    of two estimates is above zero by less than the standard error of their difference.
 
     Args:
         model: With normal posteriors.
@@ -84,29 +85,33 @@ def inference_gaps(
     check_positive(steps=steps, draws=draws, particles=particles)
     with drawing_from(generator):
         found = [
-            _gaps(model, part, _optimised(model, part, steps, learning_rate, draws), draws, particles)
+            _gaps(model, part, _optimised(model, part, steps, learning_rate), draws, particles)
             for part in batches_of(model, x, batch_size)
         ]
     return InferenceGaps(*map(torch.cat, zip(*found, strict=True)))
 
 
 @torch.no_grad()
-def _gaps(model: GraphVAE, part: Batch, free: GraphVAE, draws: int, particles: int) -> tuple[Tensor, ...]:
-    amortised, best = _elbos(model, free, part, draws)
+def _gaps(model: GraphVAE, part: Batch, encoder: FreeNormal, draws: int, particles: int) -> tuple[Tensor, ...]:
+    free = _with_encoder(model, encoder)
+    noise = [torch.randn_like(encoder.loc) for _ in range(draws)]
+    amortised, best = (torch.stack([elbo(one, part, noise=eps) for eps in noise]).mean(0) for one in (model, free))
+    start, worse = FreeNormal.of(model.posterior(part)), (best <= amortised)[:, None]
+    for mine, first in zip(encoder.parameters(), start.parameters(), strict=True):
+        mine.copy_(torch.where(worse, first, mine))
     chunk = max(1, _NUMBERS // part.x.numel())
     log_weights = log_importance_weights(free, part, particles, chunk=chunk)
     log_likelihood = log_weights.logsumexp(0) - math.log(particles)
     # The relative variance of a mean of K weights, by the delta method that of its logarithm.
     variance = (particles / effective_sample_size(log_weights) - 1) / max(1, particles - 1)
-    return amortised, best, log_likelihood, variance.clamp(min=0).sqrt()
+    return amortised, best.maximum(amortised), log_likelihood, variance.clamp(min=0).sqrt()
 
 
 @torch.enable_grad()
-def _optimised(model: GraphVAE, part: Batch, steps: int, learning_rate: float, draws: int) -> GraphVAE:
-    """The model with a free posterior for each row in place of its encoder; nothing of the model is changed."""
+def _optimised(model: GraphVAE, part: Batch, steps: int, learning_rate: float) -> FreeNormal:
+    """Posteriors that maximise the ELBO of each row; nothing of the model is changed."""
     encoder = FreeNormal.of(model.posterior(part))
-    start = encoder.loc.detach().clone(), encoder.log_scale.detach().clone()
-    free = GraphVAE(model.prior, encoder, model.edges, model.features, model.sizes)
+    free = _with_encoder(model, encoder)
     parameters = list(encoder.parameters())
     optimizer = Adam(parameters, learning_rate)
     schedule = CosineAnnealingLR(optimizer, steps)
@@ -116,17 +121,8 @@ def _optimised(model: GraphVAE, part: Batch, steps: int, learning_rate: float, d
             parameter.grad = gradient
         optimizer.step()
         schedule.step()
-    with torch.no_grad():
-        before, after = _elbos(model, free, part, draws)
-        worse = (after <= before)[:, None]
-        for parameter, old in zip(parameters, start, strict=True):
-            parameter.copy_(torch.where(worse, old, parameter))
-    return free
+    return encoder
 
 
-def _elbos(model: GraphVAE, other: GraphVAE, part: Batch, draws: int) -> tuple[Tensor, Tensor]:
-    """The ELBOs of two models as means over the same draws, `(B,)` each."""
-    shape = model.posterior(part).mean
-    noise = [torch.randn_like(shape) for _ in range(draws)]
-    first, second = (torch.stack([elbo(one, part, noise=eps) for eps in noise]).mean(0) for one in (model, other))
-    return first, second
+def _with_encoder(model: GraphVAE, encoder: FreeNormal) -> GraphVAE:
+    return GraphVAE(model.prior, encoder, model.edges, model.features, model.sizes)

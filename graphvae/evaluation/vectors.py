@@ -23,7 +23,7 @@ from graphvae.layout import Layout
 from graphvae.model import FeatureFactor, GraphVAE
 from graphvae.validation import check_positive
 
-_NUMBERS = 1 << 24  # Numbers held at a time, where all pairs of rows would be too many.
+_NUMBERS = 1 << 20  # Numbers at a time, of all pairs of rows: what a cache holds.
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def frechet_distance(samples: Tensor, held_out: Tensor, components: int | None =
     samples, held_out = samples.double(), held_out.to(samples.device, torch.double)
     basis = torch.linalg.eigh(held_out.T.cov(correction=0)).eigenvectors.flip(1)[:, : components or 50]
     means = (samples.mean(0) - held_out.mean(0)) @ basis
-    ours, theirs = ((part @ basis).T.cov().atleast_2d() for part in (samples, held_out))
+    ours, theirs = (torch.atleast_2d((part @ basis).T.cov()) for part in (samples, held_out))
     root = _square_root(theirs)
     shared = torch.linalg.eigvalsh(root @ ours @ root).clamp(min=0).sqrt().sum()
     return (means.square().sum() + ours.trace() + theirs.trace() - 2 * shared).item()
