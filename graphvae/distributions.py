@@ -62,8 +62,13 @@ class PerGraph:
             noise: Standard normal noise of the shape of the draws, for a normal base: they are loc + scale * noise.
                 To move the noise with the nodes is what makes a Monte-Carlo bound invariant under relabelling.
             sample_shape: Shape of as many draws, one if empty; not looked at if `noise` is given.
+
+        Raises:
+            TypeError: The distribution has no such draws, as discrete ones; or no place for `noise`.
         """
         if noise is None:
+            if not self.base.has_rsample:
+                raise TypeError(_without_path(self.base))
             return self.base.rsample(torch.Size(sample_shape))
         if not isinstance(self.base, dist.Normal):
             raise TypeError(f"'noise' needs a normal distribution, this is {type(self.base).__name__}")
@@ -88,6 +93,14 @@ class PerGraph:
     def kl(self, other: PerGraph) -> Tensor:
         """KL(self || other) in closed form, `(B,)`."""
         return self.layout.sum(dist.kl_divergence(self.base, other.base))
+
+
+def _without_path(base: dist.Distribution) -> str:
+    return (
+        f"draws of {type(base).__name__} have no gradient; use bounds.expected_elbo with Enumeration() (exact, for few "
+        "discrete latents) or ScoreFunction(), bounds.importance_bound with gradient=Gradient.VIMCO, or "
+        "objectives.relaxed, which is biased and no bound; or take sample()"
+    )
 
 
 def _mapped(base: dist.Distribution, function: Callable[[Tensor], Tensor]) -> dist.Distribution:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal, OneHotCategorical
 
 from graphvae.distributions import PerGraph, TableOfSizes
 from graphvae.layout import Layout
+from graphvae.sparse import at_least_single
+from graphvae.validation import check_positive
 
 
 class StandardNormal(nn.Module):
@@ -32,6 +34,49 @@ class StandardNormal(nn.Module):
         """The prior of `(N, D)` latents with this layout."""
         loc = self.zero.expand(layout.num_rows, self.latent)
         return PerGraph(Normal(loc, torch.ones_like(self.zero).expand_as(loc), validate_args=False), layout)
+
+
+class BernoulliPrior(nn.Module):
+    r"""Independent binary latents, \(p(z_{id} = 1) = \sigma(\ell_d)\): fair bits, unless learned.
+
+    Args:
+        latent: Number D of bits in a row.
+        learned: Train the logits, the same for every row.
+    """
+
+    def __init__(self, latent: int, learned: bool = False) -> None:
+        super().__init__()
+        self.latent, self.learned = latent, learned
+        self.logits = _even(latent, learned)
+
+    def forward(self, layout: Layout) -> PerGraph:
+        """The prior of `(N, D)` zeros and ones with this layout."""
+        logits = at_least_single(self.logits).expand(layout.num_rows, -1)
+        return PerGraph(Bernoulli(logits=logits, validate_args=False), layout)
+
+
+class CategoricalPrior(nn.Module):
+    """One of D classes for every row, one-hot: all alike, unless learned.
+
+    Args:
+        latent: Number D of classes.
+        learned: Train the logits, the same for every row.
+    """
+
+    def __init__(self, latent: int, learned: bool = False) -> None:
+        super().__init__()
+        self.latent, self.learned = latent, learned
+        self.logits = _even(latent, learned)
+
+    def forward(self, layout: Layout) -> PerGraph:
+        """The prior of `(N, D)` one-hot rows with this layout."""
+        logits = at_least_single(self.logits).expand(layout.num_rows, -1)
+        return PerGraph(OneHotCategorical(logits=logits, validate_args=False), layout)
+
+
+def _even(latent: int, learned: bool) -> nn.Parameter:
+    check_positive(latent=latent)
+    return nn.Parameter(torch.zeros(latent), requires_grad=learned)
 
 
 class EmpiricalSizes(nn.Module):
