@@ -25,7 +25,7 @@ from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures
 from graphvae.graphs import copies, permute
 from graphvae.layout import Layout
 from graphvae.objectives import reconstruction, relaxed
-from graphvae.priors import BernoulliPrior, CategoricalPrior, StandardNormal
+from graphvae.priors import BernoulliPrior, CategoricalPrior, NormalMixture, StandardNormal
 
 SCORES = [Gradient.VIMCO, Gradient.LEAVE_ONE_OUT]
 double = pytest.mark.usefixtures("double")
@@ -278,6 +278,26 @@ def test_one_pathwise_draw_is_the_elbo():
 
 
 @double
+def test_a_kl_without_closed_form_is_part_of_the_expectation():
+    """Of the path and of the score, whose gradients agree, also in the prior's parameters."""
+    model, graphs = linear_gaussian(20_000)
+    model.prior = NormalMixture(2, 3)
+    of_q, of_p = [model.encoder.loc, model.encoder.log_scale], [model.prior.loc]
+    torch.manual_seed(5)
+    one = elbo(model, graphs, 0.7)
+    torch.manual_seed(5)
+    torch.testing.assert_close(expected_elbo(model, graphs, Pathwise(), 0.7), one, rtol=1e-12, atol=1e-12)
+    found, of_prior = [], []
+    for expectation in (Pathwise(2), ScoreFunction(4)):
+        value = expected_elbo(model, graphs, expectation)
+        found.append(torch.cat(torch.autograd.grad(value.sum(), of_q, retain_graph=True), 1))
+        of_prior.append(torch.autograd.grad(value.mean(), of_p)[0])
+    assert off_by(found[0] - found[1], 0) < 4
+    assert off_by(found[0], 0) > 20, "there is a gradient to agree on"
+    torch.testing.assert_close(of_prior[0], of_prior[1], rtol=0.05, atol=0.01)
+
+
+@double
 def test_score_functions_of_normal_latents_are_those_of_the_path_on_average():
     model, graphs = linear_gaussian(20_000)
     of_q = [model.encoder.loc, model.encoder.log_scale]
@@ -366,6 +386,15 @@ def test_what_does_not_fit_is_refused_with_the_way_out():
         expected_elbo(model, graphs, Pathwise())
     assert reconstruction(model, graphs).shape == (5,)
     model.encoder = NormalEncoder(Nodewise(nn.Linear(6, 7)), 7, 4)
+    for call in (expected_elbo, relaxed):
+        with pytest.raises(
+            TypeError, match="'prior' must be discrete if and only if the encoder is, got Bernoulli and N"
+        ):
+            call(model, graphs, Pathwise())
+    with pytest.raises(TypeError, match="if and only if the encoder is"):
+        importance_bound(model, graphs, 2)
+    with pytest.raises(ValueError, match=r"the prior .* do not fit together: 'prior' must be discrete if and only"):
+        fit(model, graphs, partial(expected_elbo, expectation=Pathwise()), progress=False)
     model.prior = StandardNormal(4)
     with pytest.raises(TypeError, match="'q' must be Bernoulli or one-hot categorical to be relaxed"):
         relaxed(model, graphs, Relaxation(1.0))

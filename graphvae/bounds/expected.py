@@ -7,8 +7,9 @@ from functools import partial
 from torch import Tensor
 
 from graphvae.bounds.chunks import log_likelihoods
+from graphvae.contracts import check_same_kind
 from graphvae.distributions import PointMass
-from graphvae.expectations import Expectation
+from graphvae.expectations import Expectation, log_probs
 from graphvae.graphs import Graphs
 from graphvae.model import GraphVAE
 
@@ -19,10 +20,11 @@ def expected_elbo(
     r"""\(E_q[\log p(X, A | Z)] - \beta\, KL(q(Z | X, A) \| p(Z))\), of which `expectation` takes the first part.
 
     As `elbo`, for any encoder: with `Enumeration` exact, with `ScoreFunction` for discrete latents too many for that,
-    with `Pathwise` `elbo` itself from several draws. Labelled convention.
+    with `Pathwise` `elbo` itself from several draws. Where the KL
+    divergence has no closed form it is part of the expectation. Labelled convention.
 
     Args:
-        model: With an encoder that has a density or probabilities, and a prior to which it has a KL divergence.
+        model: With an encoder that has a density or probabilities.
         graphs: A PyG graph, batch or list.
         expectation: An unbiased one of `expectations`.
         beta: As in `elbo`.
@@ -55,5 +57,15 @@ def estimated(
     q = model.posterior(graphs)
     if isinstance(q, PointMass):
         raise TypeError("'model' must have an encoder with a density, a PointMass has none; use NormalEncoder")
-    kl = q.kl(model.prior(q.layout))
-    return expectation(q, partial(log_likelihoods, model, graphs, chunk=chunk)) - beta * kl
+    p = model.prior(q.layout)
+    check_same_kind(q, p)
+    kl = q.closed_kl(p)
+    decoded = partial(log_likelihoods, model, graphs, chunk=chunk)
+    if kl is not None:
+        return expectation(q, decoded) - beta * q.layout.sum(kl)
+
+    def with_ratio(z: Tensor) -> Tensor:
+        log_p = model.prior(q.layout.repeated(len(z))).log_prob(z.flatten(0, 1)).view(len(z), -1)
+        return decoded(z) + beta * (log_p - log_probs(q, z))
+
+    return expectation(q, with_ratio)

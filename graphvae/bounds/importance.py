@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graphvae.bounds.baselines import leave_one_out, score_of_log_mean, vimco
 from graphvae.bounds.chunks import log_likelihoods
+from graphvae.contracts import check_same_kind
 from graphvae.distributions import PerGraph, PointMass
 from graphvae.graphs import Graphs
 from graphvae.layout import Layout
@@ -172,7 +173,9 @@ def draws(
     z = _latents(q, particles, noise, gradient).flatten(0, 1)
     density = q.detached().base if gradient in (Gradient.STL, Gradient.DREG) else q.base
     log_q = layout.sum(density.log_prob(z.unflatten(0, (particles, -1))).flatten(0, 1))
-    log_ratio = model.prior(layout).log_prob(z) - log_q
+    p = model.prior(layout)
+    check_same_kind(q, p)
+    log_ratio = p.log_prob(z) - log_q
     return Draws(z, log_ratio.view(particles, -1), q.layout, log_q.view(particles, -1))
 
 
