@@ -62,8 +62,13 @@ class PerGraph:
             noise: Standard normal noise of the shape of the draws, for a normal base: they are loc + scale * noise.
                 To move the noise with the nodes is what makes a Monte-Carlo bound invariant under relabelling.
             sample_shape: Shape of as many draws, one if empty; not looked at if `noise` is given.
+
+        Raises:
+            TypeError: The distribution has no such draws, as discrete ones; or no place for `noise`.
         """
         if noise is None:
+            if not self.base.has_rsample:
+                raise TypeError(_without_path(self.base))
             return self.base.rsample(torch.Size(sample_shape))
         if not isinstance(self.base, dist.Normal):
             raise TypeError(f"'noise' needs a normal distribution, this is {type(self.base).__name__}")
@@ -96,7 +101,7 @@ class PerGraph:
         Raises:
             ValueError: There is no closed form, and no draw.
         """
-        rows = self._closed_kl(other)
+        rows = self.closed_kl(other)
         if rows is not None:
             return self.layout.sum(rows)
         if z is None:
@@ -116,17 +121,26 @@ class PerGraph:
         Raises:
             TypeError: There is no closed form.
         """
-        rows = self._closed_kl(other)
+        rows = self.closed_kl(other)
         if rows is None:
             names = f"{type(self.base).__name__} to {type(other.base).__name__}"
             raise TypeError(f"the prior must have a closed KL divergence, there is none of {names}; use StandardNormal")
         return rows
 
-    def _closed_kl(self, other: PerGraph) -> Tensor | None:
+    def closed_kl(self, other: PerGraph) -> Tensor | None:
+        """As `kl_of_rows`, but None if there is no closed form."""
         try:
             return dist.kl_divergence(self.base, other.base)
         except NotImplementedError:
             return None
+
+
+def _without_path(base: dist.Distribution) -> str:
+    return (
+        f"draws of {type(base).__name__} have no gradient; use bounds.expected_elbo with Enumeration() (exact, for few "
+        "discrete latents) or ScoreFunction(), bounds.importance_bound with gradient=Gradient.VIMCO, or "
+        "objectives.relaxed, which is biased and no bound; or take sample()"
+    )
 
 
 def _mapped(base: dist.Distribution, function: Callable[[Tensor], Tensor]) -> dist.Distribution:

@@ -16,7 +16,9 @@ from torch.distributions import Normal
 from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
+from graphvae.bounds.expected import estimated
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
+from graphvae.expectations import Relaxation
 from graphvae.features import SMALLEST_LOG_SCALE, FixedScale, GaussianFeatures
 from graphvae.fixed_order import FixedOrderEdges
 from graphvae.graphs import Graphs, edgeless
@@ -187,6 +189,32 @@ def _features_and_means(features: GaussianFeatures, graphs: Batch, z: Tensor) ->
 
 def _best_scale(mean_squared_error: Tensor) -> Tensor:
     return mean_squared_error.clamp(min=math.exp(2 * SMALLEST_LOG_SCALE)).sqrt()
+
+
+def relaxed(model: GraphVAE, graphs: Graphs, relaxation: Relaxation, beta: float = 1.0) -> Tensor:
+    r"""As an ELBO, with discrete latents replaced by continuous ones in the likelihood. Biased, and not a bound.
+
+    \(E[\log p(X, A | \tilde Z)] - \beta\, KL(q(Z | X, A) \| p(Z))\) with relaxed \(\tilde Z\), which lie between the
+    codes: the likelihood there may exceed that of every code, so that this can exceed log p(X, A). The KL divergence is
+    that of the discrete distributions. Judge a model so trained by `bounds.expected_elbo` or `bounds.importance_bound`.
+
+    Args:
+        model: With discrete latents.
+        graphs: A PyG graph, batch or list.
+        relaxation: At which temperature; whether straight through.
+        beta: Weight of the KL divergence.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        TypeError: The latents are not Bernoulli or one-hot categorical.
+
+    References:
+        Jang, Gu & Poole, 2017, arXiv:1611.01144; with the relaxed densities in place of the KL divergence, a bound
+        for another model: Maddison, Mnih & Teh, 2017, arXiv:1611.00712.
+    """
+    return estimated(model, graphs, relaxation, beta)
 
 
 def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -> Tensor:

@@ -7,10 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    OneHotCategorical,
+)
 
 from graphvae.distributions import PerGraph, TableOfSizes
 from graphvae.layout import Layout
+from graphvae.sparse import at_least_single
 from graphvae.validation import check_positive
 
 
@@ -118,6 +127,49 @@ def _zuko() -> Any:
         raise ImportError("flows need zuko: pip install 'graphvae[flows]'") from error
     Distribution.set_default_validate_args(checked)
     return zuko
+
+
+class BernoulliPrior(nn.Module):
+    r"""Independent binary latents, \(p(z_{id} = 1) = \sigma(\ell_d)\): fair bits, unless learned.
+
+    Args:
+        latent: Number D of bits in a row.
+        learned: Train the logits, the same for every row.
+    """
+
+    def __init__(self, latent: int, learned: bool = False) -> None:
+        super().__init__()
+        self.latent, self.learned = latent, learned
+        self.logits = _even(latent, learned)
+
+    def forward(self, layout: Layout) -> PerGraph:
+        """The prior of `(N, D)` zeros and ones with this layout."""
+        logits = at_least_single(self.logits).expand(layout.num_rows, -1)
+        return PerGraph(Bernoulli(logits=logits, validate_args=False), layout)
+
+
+class CategoricalPrior(nn.Module):
+    """One of D classes for every row, one-hot: all alike, unless learned.
+
+    Args:
+        latent: Number D of classes.
+        learned: Train the logits, the same for every row.
+    """
+
+    def __init__(self, latent: int, learned: bool = False) -> None:
+        super().__init__()
+        self.latent, self.learned = latent, learned
+        self.logits = _even(latent, learned)
+
+    def forward(self, layout: Layout) -> PerGraph:
+        """The prior of `(N, D)` one-hot rows with this layout."""
+        logits = at_least_single(self.logits).expand(layout.num_rows, -1)
+        return PerGraph(OneHotCategorical(logits=logits, validate_args=False), layout)
+
+
+def _even(latent: int, learned: bool) -> nn.Parameter:
+    check_positive(latent=latent)
+    return nn.Parameter(torch.zeros(latent), requires_grad=learned)
 
 
 class EmpiricalSizes(nn.Module):

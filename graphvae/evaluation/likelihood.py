@@ -1,4 +1,4 @@
-"""Exact likelihoods of tiny graphs, by quadrature over the latent and by summing over every order of the nodes.
+"""Exact likelihoods of tiny graphs, by quadrature or a sum over the latent and a sum over every order of the nodes.
 
 For checking bounds: the cost is the number of nodes of the quadrature times n! times that of one likelihood.
 """
@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch_geometric.data import Batch
 
+from graphvae.bounds.chunks import log_likelihoods
 from graphvae.conventions import Convention, convert
+from graphvae.expectations import codes, log_probs
 from graphvae.graphs import Graphs, as_batch, relabelled
 from graphvae.layout import Layout
 from graphvae.model import GraphVAE
@@ -62,6 +64,29 @@ def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
         rows = part.repeat_interleave(batch.layout.num_graphs, 0)
         log_likelihood.append(model.log_likelihood(copies, rows, exact=True).view(len(part), -1))
     return (torch.cat(log_likelihood).double() + log_weights.to(anchor.device)[:, None]).logsumexp(0)
+
+
+@torch.no_grad()
+def enumerated(model: GraphVAE, graphs: Graphs, most: int = 2**12) -> Tensor:
+    r"""\(\log p(G) = \log \sum_z p(G | z)\, p(z)\) over every code of discrete latents, labelled: `(B,)` float64.
+
+    The encoder takes no part. As in `log_likelihood`, p(n) is part of p(G) if the model has it.
+
+    Args:
+        model: With a discrete prior, such as `BernoulliPrior`.
+        graphs: A PyG graph, batch or list.
+        most: The largest number of codes of a graph.
+
+    Raises:
+        TypeError, ValueError: As `expectations.codes`; or a likelihood is only estimated.
+    """
+    batch = model.batch(graphs)
+    pooled = getattr(model.encoder, "pool", None) is not None
+    p = model.prior(Layout.singles(batch.layout.num_graphs, batch.ptr.device) if pooled else batch.layout)
+    z, present = codes(p, most)
+    log_p = log_probs(p, z).double().masked_fill(~present, -torch.inf)
+    at_a_time = max(1, _ROWS // batch.layout.num_rows)
+    return (log_likelihoods(model, batch, z, at_a_time, exact=True).double() + log_p).logsumexp(0)
 
 
 def every_order(graphs: Graphs) -> Tensor:
