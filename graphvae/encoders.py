@@ -76,6 +76,22 @@ class FreeNormal(nn.Module):
         self.loc = nn.Parameter(torch.zeros(num_rows, latent))
         self.log_scale = nn.Parameter(torch.zeros(num_rows, latent))
 
+    @classmethod
+    def of(cls, q: PerGraph | PointMass) -> FreeNormal:
+        """Starts at a given posterior of normal latents, such as an amortised one; nothing is shared with it.
+
+        Raises:
+            TypeError: It is not normal.
+        """
+        if not isinstance(getattr(q, "base", None), Normal):
+            kind = type(getattr(q, "base", q)).__name__
+            raise TypeError(f"'q' must be a posterior of normal latents, as of NormalEncoder, got {kind}")
+        free = cls(*q.mean.shape).to(q.mean)
+        with torch.no_grad():
+            free.loc.copy_(q.mean)
+            free.log_scale.copy_(q.stddev.log())
+        return free
+
     def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
         """The posterior of the data set; `x` only says that it is of the right size."""
         if x.size(0) != self.num_rows:

@@ -194,7 +194,7 @@ def test_what_cannot_be_enumerated_or_integrated_is_refused(double):
         likelihood.quadrature(of_nodes, classes(3))
     other = model_of(Numbered(3, 1), 1)
     other.prior = nn.Identity()
-    with pytest.raises(TypeError, match="StandardNormal for quadrature, got Identity"):
+    with pytest.raises(TypeError, match="a prior with a 'latent' dimension for quadrature, Identity has none"):
         likelihood.quadrature(other, classes(3))
     noisy = model_of(Numbered(3, 1), 1)
     noisy.edges.estimated = True
