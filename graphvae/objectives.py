@@ -17,6 +17,7 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
 from graphvae.bounds.expected import estimated
+from graphvae.corruptions import Corruption
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
 from graphvae.expectations import Relaxation
 from graphvae.features import SMALLEST_LOG_SCALE, FixedScale, GaussianFeatures
@@ -67,6 +68,37 @@ def reconstruction(model: GraphVAE, graphs: Graphs) -> Tensor:
     """Log p(X, A | z) at the encoder's mean: what a plain autoencoder maximises. Not a bound. `(B,)`."""
     graphs = model.batch(graphs)
     return model.log_likelihood(graphs, model.posterior(graphs).mean)
+
+
+def denoising(
+    model: GraphVAE, graphs: Graphs, corruption: Corruption, beta: float = 1.0, noise: Tensor | None = None
+) -> Tensor:
+    r"""Log p(X, A | z) of the clean features, z from the corrupted ones: a denoising autoencoder. Not a bound. `(B,)`.
+
+    Given to `fit` as `functools.partial(denoising, corruption=GaussianNoise(0.3))`, every step draws fresh noise. With
+    a Gaussian likelihood of fixed scale its maximum is the mean E[x | corrupted x].
+
+    An encoder with a density, such as `NormalEncoder`, makes it the denoising variational autoencoder:
+    \(E_{q(Z | \tilde X, A)}[\log p(X, A | Z)] - \beta\, KL(q(Z | \tilde X, A) \| p(Z))\), whose mean over corruptions
+    does lie below log p(X, A) for `beta` >= 1, as q(Z | X̃, A) is a distribution of Z like any other.
+
+    Args:
+        model: With a `PointEncoder`, an `Unchanged` or an encoder with a density.
+        graphs: Clean: a PyG graph, batch or list.
+        corruption: One of `corruptions`, or a function of a checked batch to one with another `x`. The likelihood is
+            asked for clean features alone, so that corrupted ones may lie outside its support.
+        beta: Weight of the KL divergence; not used where q has no density.
+        noise: Of q, as in `bounds.elbo`; not the corruption.
+
+    References:
+        Vincent et al., 2008; Im et al., "Denoising criterion for variational auto-encoding framework", 2017,
+        arXiv:1511.06406.
+    """
+    graphs = model.batch(graphs)
+    q = model.posterior(corruption(graphs))
+    z = q.rsample(noise)
+    log_likelihood = model.log_likelihood(graphs, z)
+    return log_likelihood if isinstance(q, PointMass) else log_likelihood - beta * q.kl(model.prior(q.layout), z)
 
 
 def free_bits(model: GraphVAE, graphs: Graphs, nats: float, beta: float = 1.0, noise: Tensor | None = None) -> Tensor:

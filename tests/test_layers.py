@@ -41,6 +41,8 @@ LAYERS = {
     "backbones": 2,
     "edges": 2,
     "features": 2,
+    "corruptions": 2,
+    "denoisers": 2,
     "model": 3,
     "contracts": 4,
     "bounds": 4,

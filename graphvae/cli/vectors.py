@@ -52,7 +52,9 @@ def _vectors(options: argparse.Namespace) -> None:
 def _figure(options: argparse.Namespace) -> None:
     name = options.figure[-1]
     if len(options.figure) != 2 or options.figure[0] != "figure" or name not in FIGURES:
-        raise ValueError(f"expected 'figure NAME' with NAME one of {', '.join(FIGURES)}, got {' '.join(options.figure)}")
+        raise ValueError(
+            f"expected 'figure NAME' with NAME one of {', '.join(FIGURES)}, got {' '.join(options.figure)}"
+        )
     if options.method or options.latent:
         raise ValueError("--method and --latent are not for figures, which have their own")
     figure = FIGURES[name]
