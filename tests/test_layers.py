@@ -48,6 +48,7 @@ LAYERS = {
     "library_arguments": 5,
     "resuming": 5,
     "sources": 5,
+    "stepping": 5,
     "training": 5,
     "descriptions": 5,
     "checkpoints": 5,
