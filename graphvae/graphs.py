@@ -56,9 +56,10 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
 
 def has_layout(graphs: Data) -> bool:
     """Whether `graphs` is a batch this library checked, and has not been resized since."""
-    layout, x = getattr(graphs, "layout", None), graphs.x
-    rows = graphs.num_nodes if x is None else x.size(0)
-    return isinstance(layout, Layout) and layout.num_rows == rows == graphs.num_nodes
+    fields = graphs._store._mapping  # Attributes of a PyG batch take ten times as long, and every step asks.
+    layout, x, num_nodes = fields.get("layout"), fields.get("x"), fields.get("num_nodes")
+    rows = num_nodes if x is None else x.size(0)
+    return isinstance(layout, Layout) and layout.num_rows == rows == num_nodes
 
 
 def batch_of(

@@ -80,7 +80,7 @@ def read(
     if isinstance(graphs, Data):
         return Reading(whole, facts, [copy.copy(whole).to(accelerator.device)])  # `Batch.to` moves in place.
     selected = Selector(whole)
-    few = selected(range(min(2, whole.num_graphs)))
+    few = selected(range(min(16 if isinstance(graphs, Tensor) else 2, whole.num_graphs)))
     if isinstance(graphs, Tensor) and accelerator.num_processes == 1:
         return Reading(few, facts, _Vectors(whole, batch_size, shuffle, accelerator.device))
     loader = DataLoader(_Graphs(selected), batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -24,12 +25,18 @@ class Stepper:
         self.accelerator = accelerator
         alone = accelerator.distributed_type is DistributedType.NO and accelerator.scaler is None
         self._direct = alone and accelerator.gradient_accumulation_steps == 1
-        unwrapped = self._direct and isinstance(optimizer, AcceleratedOptimizer)
-        self.optimizer: Optimizer = optimizer.optimizer if unwrapped else optimizer
+        if self._direct and isinstance(optimizer, AcceleratedOptimizer):
+            optimizer = cast(Any, optimizer).optimizer
+        self.optimizer = optimizer
+        self._plain = type(optimizer).zero_grad is Optimizer.zero_grad
 
     def backward(self, mean: Tensor) -> None:
         """Puts the gradient of the descent on -`mean` in place of that of the step before."""
-        self.optimizer.zero_grad()
+        if self._plain:  # What zero_grad does, without what it tells the profiler.
+            for parameter in self._parameters():
+                parameter.grad = None
+        else:
+            self.optimizer.zero_grad()
         if self._direct:
             (-mean).backward()
         else:
@@ -39,12 +46,14 @@ class Stepper:
         """Whether `mean` and its gradient are; of the gradient it is not asked where half precision is scaled."""
         if self.accelerator.scaler is not None:
             return bool(mean.isfinite())  # Half precision overflows now and then; its scaler skips those steps.
-        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        return _all_finite([mean.detach(), *gradients])
+        return _all_finite([mean.detach(), *(p.grad for p in self._parameters() if p.grad is not None)])
 
     def step(self) -> None:
         """Moves the parameters."""
         self.optimizer.step()
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:

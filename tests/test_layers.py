@@ -10,6 +10,7 @@ import graphvae
 PACKAGE = Path(graphvae.__file__).parent
 LAYERS = {
     "sparse": 0,
+    "signatures": 0,
     "layout": 0,
     "validation": 0,
     "graphs": 0,
@@ -38,6 +39,8 @@ LAYERS = {
     "priors": 2,
     "encoders": 2,
     "backbones": 2,
+    "isolated": 2,
+    "norms": 2,
     "edges": 2,
     "features": 2,
     "model": 3,
