@@ -102,7 +102,10 @@ class _Idle(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        zeros = (torch.zeros_like(p) if need else None for p, need in zip(ctx.saved_tensors, ctx.needs_input_grad[1:]))
+        zeros = (
+            torch.zeros_like(p) if need else None
+            for p, need in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        )
         return grad, *zeros
 
 
