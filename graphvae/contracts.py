@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.backbones import run_backbone
-from graphvae.distributions import EdgeDistribution
+from graphvae.distributions import EdgeDistribution, PerGraph, PointMass
 from graphvae.model import GraphVAE
 
 
@@ -35,7 +35,9 @@ def try_out(model: GraphVAE, few: Batch) -> None:
         with torch.random.fork_rng([]):
             q = model.eval().posterior(few)
             stage = f"the prior and latents of dimension {q.mean.size(1)}"
-            model.prior(q.layout).log_prob(q.mean)
+            p = model.prior(q.layout)
+            check_same_kind(q, p)
+            p.log_prob(q.mean)
             stage = f"the decoders and latents of dimension {q.mean.size(1)}"
             model.log_likelihood(few, q.mean)
             _warn_of_lost_inputs(model, few, q.mean)
@@ -72,6 +74,20 @@ def _warn_of_lost_inputs(model: GraphVAE, few: Batch, z: Tensor) -> None:
 
 def _differ(rows: Tensor) -> bool:
     return bool((rows != rows[0]).any())
+
+
+def check_same_kind(q: PerGraph | PointMass, p: PerGraph) -> None:
+    """Checks that encoder and prior both are of discrete latents, or neither.
+
+    Raises:
+        TypeError: One is discrete alone: its probabilities and the other's densities cannot be compared.
+    """
+    if isinstance(q, PerGraph) and q.base.has_enumerate_support != p.base.has_enumerate_support:
+        raise TypeError(
+            f"'prior' must be discrete if and only if the encoder is, got {type(p.base).__name__} and "
+            f"{type(q.base).__name__}; a BernoulliEncoder goes with BernoulliPrior, a CategoricalEncoder with "
+            "CategoricalPrior, a NormalEncoder with StandardNormal"
+        )
 
 
 def _check_symmetric(edges: EdgeDistribution, edge_index: Tensor) -> None:
