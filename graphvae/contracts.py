@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphvae.backbones import run_backbone
 from graphvae.distributions import EdgeDistribution, PerGraph, PointMass
 from graphvae.model import GraphVAE
 
@@ -22,6 +25,9 @@ def try_out(model: GraphVAE, few: Batch) -> None:
 
     Raises:
         ValueError: Shapes do not fit, or an undirected edge factor has scores that are not symmetric.
+
+    Warns:
+        UserWarning: The graphs are single nodes, and a backbone gives all of them the same output.
     """
     training = model.training
     stage = f"the encoder and {few.x.size(1)} features"
@@ -34,6 +40,7 @@ def try_out(model: GraphVAE, few: Batch) -> None:
             p.log_prob(q.mean)
             stage = f"the decoders and latents of dimension {q.mean.size(1)}"
             model.log_likelihood(few, q.mean)
+            _warn_of_lost_inputs(model, few, q.mean)
             if model.orderings is not None:
                 stage = f"the ordering and {few.x.size(1)} features"
                 r = model.orderings(few)
@@ -46,6 +53,27 @@ def try_out(model: GraphVAE, few: Batch) -> None:
         raise ValueError(f"{stage} do not fit together: {' '.join(str(error).split())}") from error
     finally:
         model.train(training)
+
+
+def _warn_of_lost_inputs(model: GraphVAE, few: Batch, z: Tensor) -> None:
+    """Warns of convolutions that see neighbours only, on graphs that have none."""
+    if not few.layout.one_row_each or few.edge_index.size(1):
+        return
+    for name, rows in (("encoder", few.x), ("features", z)):
+        backbone = getattr(getattr(model, name), "backbone", None)
+        if backbone is None or rows.size(0) != few.layout.num_rows or not _differ(rows):
+            continue
+        if not _differ(run_backbone(backbone, rows, few.edge_index, few.layout)):
+            warnings.warn(
+                f"the backbone of '{name}', {type(backbone).__name__}, gives every vector the same output: without "
+                "edges a convolution that leaves out the node itself has nothing to see; let it add self loops "
+                "(add_self_loops=True) or a root weight (root_weight=True)",
+                stacklevel=4,
+            )
+
+
+def _differ(rows: Tensor) -> bool:
+    return bool((rows != rows[0]).any())
 
 
 def check_same_kind(q: PerGraph | PointMass, p: PerGraph) -> None:

@@ -10,6 +10,7 @@ import graphvae
 PACKAGE = Path(graphvae.__file__).parent
 LAYERS = {
     "sparse": 0,
+    "signatures": 0,
     "layout": 0,
     "validation": 0,
     "graphs": 0,
@@ -39,6 +40,8 @@ LAYERS = {
     "priors": 2,
     "encoders": 2,
     "backbones": 2,
+    "isolated": 2,
+    "norms": 2,
     "edges": 2,
     "features": 2,
     "corruptions": 2,
@@ -51,6 +54,7 @@ LAYERS = {
     "library_arguments": 5,
     "resuming": 5,
     "sources": 5,
+    "stepping": 5,
     "training": 5,
     "descriptions": 5,
     "checkpoints": 5,
