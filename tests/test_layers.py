@@ -50,6 +50,7 @@ LAYERS = {
     "contracts": 4,
     "bounds": 4,
     "objectives": 4,
+    "linear": 4,
     "testing": 4,
     "library_arguments": 5,
     "resuming": 5,
