@@ -31,6 +31,6 @@ def components(found: Sequence[Found], data: Samples, path: Path) -> None:
             if method is found[0]:
                 each.set_title(str(place + 1), fontsize=9)
         row[0].set_ylabel(method.name, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(f"{data.name}: principal components by linear autoencoders; below each, |cosine| with the exact one",
-                    fontsize=11)
+    title = f"{data.name}: principal components by linear autoencoders; below each, |cosine| with the exact one"
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path)

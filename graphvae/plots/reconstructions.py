@@ -58,7 +58,9 @@ def _errors(data: Samples, outcomes: Mapping[str, Outcome], path: Path) -> None:
     for (name, outcome), colour in zip(outcomes.items(), COLOURS * len(outcomes), strict=False):
         errors = (outcome.reconstructed - data.test).square().sum(1).sort().values
         axes.plot(errors, np.linspace(0, 1, len(errors)), color=colour, label=name)
-    axes.set(xscale="log", xlabel="squared error of a test vector, summed over features", ylabel="share of vectors below")
+    axes.set(
+        xscale="log", xlabel="squared error of a test vector, summed over features", ylabel="share of vectors below"
+    )
     axes.set_title(f"{data.name}: reconstruction from few numbers", fontsize=11)
     axes.legend(fontsize=9)
     figure.savefig(path)
