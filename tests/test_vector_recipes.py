@@ -1,6 +1,7 @@
 """The recipes on vectors: PCA is PCA, errors are told in the data's units, the test part is never learned from."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -78,6 +79,15 @@ def test_an_objective_of_distorted_vectors_is_that_objective_elsewhere():
     assert found.equal(reconstruction(model, edgeless(x.flip(1))))
 
 
+@pytest.mark.parametrize(("size", "calls"), [(16, 2), (15, 0)])
+def test_large_images_are_distorted_in_training(monkeypatch, size, calls):
+    seen = []
+    monkeypatch.setattr(Distortion, "__call__", lambda self, x: seen.append(self.image) or x)
+    x = torch.rand(120, size * size)
+    run("autoencoder", task(Samples("noise", x, x[:5], image=(size, size)), latent=2, widths=(4,), steps=2))
+    assert seen == [(size, size)] * calls
+
+
 @pytest.mark.parametrize("latent", [1, 5, 64])
 def test_pca_is_that_of_scikit_learn(latent):
     digits = vectors("digits")
@@ -98,6 +108,13 @@ def test_errors_are_in_the_units_of_the_data():
         settings = {"latent": 1, "widths": (16,), "steps": 30}
         found, far = (run(method, task(samples, **settings)).numbers["squared_error"] for samples in (data, larger))
         assert far == pytest.approx(found * factor**2, rel=1e-2)
+
+
+def test_a_bound_is_on_the_density_of_the_data_in_its_units():
+    data, settings = curve(), {"latent": 1, "widths": (16,), "steps": 30}
+    larger = dataclasses.replace(data, train=data.train * 1000, test=data.test * 1000)
+    near, far = (run("vae", task(samples, **settings)).numbers["elbo"] for samples in (data, larger))
+    assert far == pytest.approx(near - 2 * math.log(1000), abs=0.05)
 
 
 def test_units_go_in_and_out():
