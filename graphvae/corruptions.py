@@ -9,7 +9,6 @@ Only under `GaussianNoise` is the residual of the best denoiser the score of the
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.graphs import Graphs, as_batch
+from graphvae.graphs import Graphs, as_batch, with_features
 
 
 class Corruption(Protocol):
@@ -96,17 +95,6 @@ class SaltAndPepper:
         draw = _uniform(x, generator)
         x = x.masked_fill(draw < self.rate, self.high).masked_fill(draw < self.rate / 2, self.low)
         return with_features(batch, x)
-
-
-def with_features(graphs: Batch, x: Tensor) -> Batch:
-    """A checked batch with other features `x` `(N, F)` of the same shape and type.
-
-    What a model has checked of the batch counts for the new one: an encoder may be shown features that the likelihood,
-    which is asked for the clean ones, gives no probability.
-    """
-    changed = copy.copy(graphs)
-    changed.x = x
-    return changed
 
 
 def _features(graphs: Graphs) -> tuple[Batch, Tensor]:
