@@ -9,7 +9,7 @@ import runpy
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "README.md", *(HERE.parent / "docs" / name for name in ("performance.md", "bounds.md"))]
+PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"(<!-- (\d\d_\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
