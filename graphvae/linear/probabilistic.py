@@ -53,8 +53,8 @@ def set_best_posterior(model: GraphVAE) -> None:
     r"""Sets the encoder of a linear VAE to the best diagonal q for its decoder, whose mean is the exact one.
 
     \(q(z | x) = N(\Lambda^{-1} W^\top \Psi^{-1} (x - b),\ \mathrm{diag}(1 / \Lambda_{kk}))\) with
-    \(\Lambda = I + W^\top \Psi^{-1} W\), Ψ the covariance of the noise. It is the exact posterior if Λ is diagonal; `diagonal_gap` is what it
-    lacks otherwise.
+    \(\Lambda = I + W^\top \Psi^{-1} W\), Ψ the covariance of the noise. It is the exact posterior if Λ is diagonal;
+    `diagonal_gap` is what it lacks otherwise.
     """
     precision, decoder = _posterior_precision(model), weights_of(model).decoder
     encoder = model.encoder
