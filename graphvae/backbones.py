@@ -11,35 +11,17 @@ Sparse features `x`, in `torch.sparse_csr`, are taken by `GraphConvolution` and 
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
 
+from graphvae.isolated import convolved
 from graphvae.layout import Layout
+from graphvae.norms import check_one_node_graphs
+from graphvae.signatures import takes
 from graphvae.sparse import linear, propagate
-
-
-def takes(module: nn.Module, name: str) -> bool:
-    """Whether the module's `forward` has an argument of this name; one that takes any arguments takes edges."""
-    # To look at a signature takes as long as a small layer; torch.compile, which does it once, warns of caches.
-    if torch.compiler.is_compiling() or "forward" in vars(module):
-        return name in _arguments(module.forward)
-    return name in _remembered_arguments(type(module).forward)
-
-
-def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
-    parameters = inspect.signature(forward).parameters
-    anything = any(parameter.kind == parameter.VAR_POSITIONAL for parameter in parameters.values())
-    return frozenset(parameters) | ({"edge_index"} if anything else frozenset())
-
-
-_remembered_arguments = lru_cache(maxsize=1024)(_arguments)
 
 
 def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:
@@ -47,14 +29,21 @@ def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Lay
 
     A backbone whose `forward` has no `edge_index` is a network on vectors, and is called with `x` alone.
 
+    Without edges, convolutions cost what their linear layers cost (`isolated.convolved`).
+
     Raises:
         TypeError: `x` is sparse and the backbone cannot take that.
+        ValueError: Every graph is one node, and the backbone has a layer that makes no sense there.
     """
-    edges = (edge_index,) if takes(backbone, "edge_index") else ()
-    several = layout is not None and layout.num_graphs > 1
-    batch = {"batch": layout.batch} if layout is not None and several and edges and takes(backbone, "batch") else {}
+    with_edges = takes(backbone, "edge_index")
+    with_batch = with_edges and takes(backbone, "batch")
+    one_node_each = layout is not None and layout.one_row_each
+    if one_node_each:
+        check_one_node_graphs(backbone)
+    grouped = with_batch and layout is not None and (one_node_each or layout.num_graphs > 1)
+    batch = {"batch": layout.batch} if layout is not None and grouped else {}
     try:
-        return backbone(x, *edges, **batch)
+        return convolved(backbone, x, edge_index, **batch) if with_edges else backbone(x)
     except (RuntimeError, TypeError) as error:
         if x.layout == torch.strided or isinstance(error, torch.OutOfMemoryError):
             raise
@@ -98,8 +87,8 @@ class Stack(nn.Module):
         for layer, passes_messages, takes_batch in zip(
             self.layers, self._passes_messages, self._takes_batch, strict=True
         ):
-            edges = (edge_index,) if passes_messages else ()
-            x = layer(x, *edges, batch=batch) if takes_batch else layer(x, *edges)
+            groups = {"batch": batch} if takes_batch else {}
+            x = convolved(layer, x, edge_index, **groups) if passes_messages else layer(x, **groups)
         return x
 
 

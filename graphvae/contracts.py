@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.distributions import EdgeDistribution
+from graphvae.backbones import run_backbone
+from graphvae.distributions import EdgeDistribution, PerGraph, PointMass
 from graphvae.model import GraphVAE
 
 
@@ -22,6 +25,9 @@ def try_out(model: GraphVAE, few: Batch) -> None:
 
     Raises:
         ValueError: Shapes do not fit, or an undirected edge factor has scores that are not symmetric.
+
+    Warns:
+        UserWarning: The graphs are single nodes, and a backbone gives all of them the same output.
     """
     training = model.training
     stage = f"the encoder and {few.x.size(1)} features"
@@ -29,9 +35,12 @@ def try_out(model: GraphVAE, few: Batch) -> None:
         with torch.random.fork_rng([]):
             q = model.eval().posterior(few)
             stage = f"the prior and latents of dimension {q.mean.size(1)}"
-            model.prior(q.layout).log_prob(q.mean)
+            p = model.prior(q.layout)
+            check_same_kind(q, p)
+            p.log_prob(q.mean)
             stage = f"the decoders and latents of dimension {q.mean.size(1)}"
             model.log_likelihood(few, q.mean)
+            _warn_of_lost_inputs(model, few, q.mean)
             if model.orderings is not None:
                 stage = f"the ordering and {few.x.size(1)} features"
                 r = model.orderings(few)
@@ -44,6 +53,41 @@ def try_out(model: GraphVAE, few: Batch) -> None:
         raise ValueError(f"{stage} do not fit together: {' '.join(str(error).split())}") from error
     finally:
         model.train(training)
+
+
+def _warn_of_lost_inputs(model: GraphVAE, few: Batch, z: Tensor) -> None:
+    """Warns of convolutions that see neighbours only, on graphs that have none."""
+    if not few.layout.one_row_each or few.edge_index.size(1):
+        return
+    for name, rows in (("encoder", few.x), ("features", z)):
+        backbone = getattr(getattr(model, name), "backbone", None)
+        if backbone is None or rows.size(0) != few.layout.num_rows or not _differ(rows):
+            continue
+        if not _differ(run_backbone(backbone, rows, few.edge_index, few.layout)):
+            warnings.warn(
+                f"the backbone of '{name}', {type(backbone).__name__}, gives every vector the same output: without "
+                "edges a convolution that leaves out the node itself has nothing to see; let it add self loops "
+                "(add_self_loops=True) or a root weight (root_weight=True)",
+                stacklevel=4,
+            )
+
+
+def _differ(rows: Tensor) -> bool:
+    return bool((rows != rows[0]).any())
+
+
+def check_same_kind(q: PerGraph | PointMass, p: PerGraph) -> None:
+    """Checks that encoder and prior both are of discrete latents, or neither.
+
+    Raises:
+        TypeError: One is discrete alone: its probabilities and the other's densities cannot be compared.
+    """
+    if isinstance(q, PerGraph) and q.base.has_enumerate_support != p.base.has_enumerate_support:
+        raise TypeError(
+            f"'prior' must be discrete if and only if the encoder is, got {type(p.base).__name__} and "
+            f"{type(q.base).__name__}; a BernoulliEncoder goes with BernoulliPrior, a CategoricalEncoder with "
+            "CategoricalPrior, a NormalEncoder with StandardNormal"
+        )
 
 
 def _check_symmetric(edges: EdgeDistribution, edge_index: Tensor) -> None:

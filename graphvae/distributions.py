@@ -62,8 +62,13 @@ class PerGraph:
             noise: Standard normal noise of the shape of the draws, for a normal base: they are loc + scale * noise.
                 To move the noise with the nodes is what makes a Monte-Carlo bound invariant under relabelling.
             sample_shape: Shape of as many draws, one if empty; not looked at if `noise` is given.
+
+        Raises:
+            TypeError: The distribution has no such draws, as discrete ones; or no place for `noise`.
         """
         if noise is None:
+            if not self.base.has_rsample:
+                raise TypeError(_without_path(self.base))
             return self.base.rsample(torch.Size(sample_shape))
         if not isinstance(self.base, dist.Normal):
             raise TypeError(f"'noise' needs a normal distribution, this is {type(self.base).__name__}")
@@ -85,9 +90,57 @@ class PerGraph:
         """
         return PerGraph(_mapped(self.base, at_least_single), self._layout)
 
-    def kl(self, other: PerGraph) -> Tensor:
-        """KL(self || other) in closed form, `(B,)`."""
-        return self.layout.sum(dist.kl_divergence(self.base, other.base))
+    def kl(self, other: PerGraph, z: Tensor | None = None) -> Tensor:
+        r"""\(KL(self \| other)\), `(B,)`: in closed form where torch has one, otherwise estimated without bias.
+
+        Args:
+            other: Of rows of the same shape.
+            z: `(N, ...)` a draw of this distribution, with its gradient if it is reparameterised; the estimate is
+                log self(z) - log other(z). Not looked at where there is a closed form.
+
+        Raises:
+            ValueError: There is no closed form, and no draw.
+        """
+        rows = self.closed_kl(other)
+        if rows is not None:
+            return self.layout.sum(rows)
+        if z is None:
+            raise ValueError(
+                f"'z' must be given, there is no closed KL of {type(self.base).__name__} to "
+                f"{type(other.base).__name__} and one draw estimates it; use q.kl(p, q.rsample())"
+            )
+        z = at_least_single(z)
+        q = self if z.dtype == self.mean.dtype else self.at_least_single()
+        return q.log_prob(z) - other.log_prob(z)
+
+    def kl_of_rows(self, other: PerGraph) -> Tensor:
+        r"""\(KL(self \| other)\) in closed form, `(N, ...)`: one number for each of what is independent in a row.
+
+        For normal latents these are the dimensions, `(N, D)`.
+
+        Raises:
+            TypeError: There is no closed form.
+        """
+        rows = self.closed_kl(other)
+        if rows is None:
+            names = f"{type(self.base).__name__} to {type(other.base).__name__}"
+            raise TypeError(f"the prior must have a closed KL divergence, there is none of {names}; use StandardNormal")
+        return rows
+
+    def closed_kl(self, other: PerGraph) -> Tensor | None:
+        """As `kl_of_rows`, but None if there is no closed form."""
+        try:
+            return dist.kl_divergence(self.base, other.base)
+        except NotImplementedError:
+            return None
+
+
+def _without_path(base: dist.Distribution) -> str:
+    return (
+        f"draws of {type(base).__name__} have no gradient; use bounds.expected_elbo with Enumeration() (exact, for few "
+        "discrete latents) or ScoreFunction(), bounds.importance_bound with gradient=Gradient.VIMCO, or "
+        "objectives.relaxed, which is biased and no bound; or take sample()"
+    )
 
 
 def _mapped(base: dist.Distribution, function: Callable[[Tensor], Tensor]) -> dist.Distribution:
@@ -129,7 +182,7 @@ class PointMass:
         """The value."""
         return self.mean
 
-    def kl(self, other: PerGraph) -> Tensor:
+    def kl(self, other: PerGraph, z: Tensor | None = None) -> Tensor:
         """Undefined.
 
         Raises:
@@ -139,6 +192,10 @@ class PointMass:
             "a PointMass has no KL to a prior, so there is no ELBO of a plain autoencoder; "
             "use objectives.reconstruction, or an encoder with a density such as NormalEncoder"
         )
+
+    def kl_of_rows(self, other: PerGraph) -> Tensor:
+        """Undefined, as `kl`."""
+        return self.kl(other)
 
 
 class BernoulliEdges:

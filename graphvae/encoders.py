@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal, OneHotCategorical
 from torch_geometric.nn import Linear
 from torch_geometric.nn.aggr import Aggregation
 
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph, PointMass
 from graphvae.layout import Layout
+from graphvae.sparse import at_least_single
 
 _LARGEST_LOG_SCALE = 10.0
 
@@ -60,6 +61,44 @@ class PointEncoder(nn.Module):
         return PointMass(self.loc(rows), layout)
 
 
+class BernoulliEncoder(nn.Module):
+    r"""Independent binary latents, \(q(z_{id} = 1 | X, A) = \sigma(\ell_{id})\). Arguments as for `NormalEncoder`.
+
+    Draws have no gradient: see `bounds.expected_elbo`, and `bounds.importance_bound` with `Gradient.VIMCO`.
+    """
+
+    def __init__(self, backbone: nn.Module, hidden: int, latent: int, pool: Aggregation | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.hidden, self.latent = _positive(hidden, latent)
+        self.pool = pool
+        self.logits = Linear(hidden, latent, weight_initializer="glorot", bias_initializer="zeros")
+
+    def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
+        """The posterior given `(N, F)` features and `(2, E)` edges: rows are nodes, or graphs if pooled."""
+        rows, layout = _encoded(self.backbone, self.pool, x, edge_index, layout)
+        return PerGraph(Bernoulli(logits=at_least_single(self.logits(rows)), validate_args=False), layout)
+
+
+class CategoricalEncoder(nn.Module):
+    """One of `latent` classes for every row, as a one-hot row: with latents of nodes, the blocks of a block model.
+
+    Arguments as for `NormalEncoder`; of draws, the same holds as for `BernoulliEncoder`.
+    """
+
+    def __init__(self, backbone: nn.Module, hidden: int, latent: int, pool: Aggregation | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.hidden, self.latent = _positive(hidden, latent)
+        self.pool = pool
+        self.logits = Linear(hidden, latent, weight_initializer="glorot", bias_initializer="zeros")
+
+    def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
+        """The posterior given `(N, F)` features and `(2, E)` edges: rows are nodes, or graphs if pooled."""
+        rows, layout = _encoded(self.backbone, self.pool, x, edge_index, layout)
+        return PerGraph(OneHotCategorical(logits=at_least_single(self.logits(rows)), validate_args=False), layout)
+
+
 class FreeNormal(nn.Module):
     """A free mean and scale for every row: variational inference without amortisation.
 
@@ -75,6 +114,22 @@ class FreeNormal(nn.Module):
         self.num_rows, self.latent = _positive(num_rows, latent)
         self.loc = nn.Parameter(torch.zeros(num_rows, latent))
         self.log_scale = nn.Parameter(torch.zeros(num_rows, latent))
+
+    @classmethod
+    def of(cls, q: PerGraph | PointMass) -> FreeNormal:
+        """Starts at a given posterior of normal latents, such as an amortised one; nothing is shared with it.
+
+        Raises:
+            TypeError: It is not normal.
+        """
+        base = getattr(q, "base", q)
+        if not isinstance(base, Normal):
+            raise TypeError(f"'q' must be of normal latents, as of NormalEncoder, got {type(base).__name__}")
+        free = cls(*base.loc.shape).to(base.loc)
+        with torch.no_grad():
+            free.loc.copy_(base.loc)
+            free.log_scale.copy_(base.scale.log())
+        return free
 
     def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
         """The posterior of the data set; `x` only says that it is of the right size."""

@@ -48,6 +48,7 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
     num_nodes = int(graphs.num_nodes or 0)
     ptr = getattr(graphs, "ptr", None)
     layout = Layout.single(num_nodes, edge_index.device) if ptr is None else Layout(ptr, num_nodes)
+    layout.one_row_each = layout.num_graphs == num_nodes  # None is empty.
     if layout.num_graphs > 1 and bool((layout.batch[edge_index[0]] != layout.batch[edge_index[1]]).any()):
         raise ValueError("'edge_index' must join nodes of one graph, an edge joins two graphs of the batch")
     return batch_of(graphs.x, edge_index, layout, directed)
@@ -55,9 +56,10 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
 
 def has_layout(graphs: Data) -> bool:
     """Whether `graphs` is a batch this library checked, and has not been resized since."""
-    layout, x = getattr(graphs, "layout", None), graphs.x
-    rows = graphs.num_nodes if x is None else x.size(0)
-    return isinstance(layout, Layout) and layout.num_rows == rows == graphs.num_nodes
+    fields = graphs._store._mapping  # Attributes of a PyG batch take ten times as long, and every step asks.
+    layout, x, num_nodes = fields.get("layout"), fields.get("x"), fields.get("num_nodes")
+    rows = num_nodes if x is None else x.size(0)
+    return isinstance(layout, Layout) and layout.num_rows == rows == num_nodes
 
 
 def batch_of(
@@ -126,6 +128,17 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
     return _assembled(x, layout.ptr.new_empty(2, 0), layout, False, slices, shifts)
 
 
+def with_features(graphs: Batch, x: Tensor) -> Batch:
+    """A checked batch with other features `x`, of the shape and kind of its own; the rest is shared.
+
+    What a model has checked of the batch counts for the new one: an encoder may be shown corrupted features that the
+    likelihood, which is asked for the clean ones, gives no probability.
+    """
+    batch = copy.copy(graphs)
+    batch._store._mapping["x"] = x
+    return batch
+
+
 class Selector:
     """Mini-batches of one checked batch, gathered from its tensors; what does not depend on the choice is kept.
 
@@ -158,6 +171,7 @@ class Selector:
         edge_index -= _on(device, moves[0].repeat(counts[1]))
         inherit(edge_index, graphs.edge_index, graphs.layout.num_rows, nodes)
         layout = Layout(_on(device, ptr[0]), rows.size)
+        layout.one_row_each = rows.size == chosen.size  # None is empty.
         layout.host_sizes = counts[0].tolist()
         layout.batch = _on(device, np.arange(chosen.size).repeat(counts[0]))
         batch = batch_of(x, edge_index, layout, graphs.directed, _on(device, ptr[1]))

@@ -20,12 +20,16 @@ class Layout:
     Args:
         ptr: `(B + 1,)` int64, the first row of each graph and, last, the number of rows.
         num_rows: `ptr[-1]`, given so that no device is asked for it.
+
+    Attributes:
+        one_row_each: Whether it is known, without asking a device, that every graph has exactly one row.
     """
 
     def __init__(self, ptr: Tensor, num_rows: int) -> None:
         self.ptr = ptr
         self.num_rows = num_rows
         self.num_graphs = ptr.numel() - 1
+        self.one_row_each = self.num_graphs == num_rows == 1
 
     @classmethod
     def from_batch(cls, batch: Tensor, num_graphs: int | None = None) -> Layout:
@@ -51,7 +55,9 @@ class Layout:
     @classmethod
     def singles(cls, num_rows: int, device: torch.device | str | None = None) -> Layout:
         """Graphs of one row each: vectors, and latents of whole graphs."""
-        return cls(torch.arange(num_rows + 1, device=device), num_rows)
+        layout = cls(torch.arange(num_rows + 1, device=device), num_rows)
+        layout.one_row_each = True
+        return layout
 
     @cached_property
     def sizes(self) -> Tensor:
@@ -89,6 +95,8 @@ class Layout:
         rows = at_least_single(rows)
         if rows.dim() > 1:
             rows = rows.flatten(1).sum(1)
+        if self.one_row_each:
+            return rows
         if self.num_graphs == 1:
             return rows.sum(0, keepdim=True)
         return rows.new_zeros(self.num_graphs).index_add(0, self.batch, rows)
@@ -105,6 +113,7 @@ class Layout:
         shifts = self.num_rows * torch.arange(times, device=self.ptr.device)
         ptr = torch.cat([(shifts[:, None] + self.ptr[:-1]).flatten(), shifts[-1:] + self.num_rows])
         copies = Layout(ptr, times * self.num_rows)
+        copies.one_row_each = self.one_row_each
         if "host_sizes" in vars(self):
             copies.host_sizes = times * self.host_sizes
         return copies
@@ -112,6 +121,7 @@ class Layout:
     def to(self, device: torch.device | str | int | None, non_blocking: bool = False) -> Layout:
         """The same layout on another device (PyG's `Batch.to` calls this)."""
         moved = Layout(self.ptr.to(device, non_blocking=non_blocking), self.num_rows)
+        moved.one_row_each = self.one_row_each
         if "host_sizes" in vars(self):
             moved.host_sizes = self.host_sizes
         return moved

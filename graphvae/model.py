@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -96,10 +97,9 @@ class GraphVAE(nn.Module):
             TypeError, ValueError: As `as_batch`, and for features the likelihood gives no probability.
         """
         batch = as_batch(graphs, directed=self.edges is None or self.edges.directed)
-        anchor = next(self.parameters())
-        facts = f"{anchor.dtype}"
-        if self.features is not None:
-            facts += f", {self.features.features} of {self.features.support}"
+        anchor = _first_parameter(self)
+        features = () if self.features is None else (self.features.features, self.features.support)
+        facts = _facts(anchor.dtype, *features)
         if batch.get("checked_for") != facts:
             self._check(batch, anchor.dtype)
             batch = copy.copy(batch)
@@ -157,7 +157,7 @@ class GraphVAE(nn.Module):
             if value.shape != (batch.layout.num_graphs,):
                 count = f"each of the {batch.layout.num_graphs} graphs, got shape {tuple(value.shape)}"
                 raise ValueError(f"'{name}' must give one log-probability for {count}; does it pass 'layout' on?")
-        return torch.stack(list(parts.values())).sum(0)
+        return torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
 
     def check_exact(self, edges: object) -> None:
         """Checks that neither the edge factor, with what it holds, nor its distribution says that it is estimated.
@@ -199,6 +199,21 @@ class GraphVAE(nn.Module):
         edge_index = layout.ptr.new_empty(2, 0) if self.edges is None else self.edges(z, layout).sample(generator)
         x = None if self.features is None else self.features(z, edge_index, layout).sample(generator)
         return batch_of(x, edge_index, layout, directed=self.edges is not None and self.edges.directed)
+
+
+def _first_parameter(module: nn.Module) -> nn.Parameter:
+    """`next(module.parameters())`, which takes several times as long."""
+    for part in module.modules():
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                return parameter
+    raise ValueError("'model' must have a parameter, whose type and device say those of its data; it has none")
+
+
+@lru_cache(maxsize=64)
+def _facts(dtype: torch.dtype, features: int | None = None, support: Constraint | None = None) -> str:
+    """What a batch is checked for, in words."""
+    return f"{dtype}" if features is None else f"{dtype}, {features} of {support}"
 
 
 def _first_outside(support: Constraint, x: Tensor) -> str | None:

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
-from graphvae.graphs import Graphs, Selector, contents, edgeless
+from graphvae.graphs import Graphs, Selector, contents, edgeless, with_features
 from graphvae.model import GraphVAE
+
+_GATHERED = 2**18  # Numbers at once: what a processor's cache holds.
 
 
 @runtime_checkable
@@ -78,9 +80,11 @@ def read(
     if isinstance(graphs, Data):
         return Reading(whole, facts, [copy.copy(whole).to(accelerator.device)])  # `Batch.to` moves in place.
     selected = Selector(whole)
-    rows: Dataset[Batch] = _Rows(whole) if isinstance(graphs, Tensor) else _Graphs(selected)
-    loader = DataLoader(rows, batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
-    return Reading(selected(range(min(2, whole.num_graphs))), facts, accelerator.prepare(loader))
+    few = selected(range(min(16 if isinstance(graphs, Tensor) else 2, whole.num_graphs)))
+    if isinstance(graphs, Tensor) and accelerator.num_processes == 1:
+        return Reading(few, facts, _Vectors(whole, batch_size, shuffle, accelerator.device))
+    loader = DataLoader(_Graphs(selected), batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
+    return Reading(few, facts, accelerator.prepare(loader))
 
 
 class _Epochs:
@@ -96,19 +100,37 @@ class _Epochs:
         return (batch.to(self.device) for batch in self.source.epoch(self.generator))
 
 
-class _Rows(Dataset[Batch]):
-    """Vectors: a batch is one indexing of the tensor, never a list."""
+class _Vectors:
+    """Vectors in mini-batches: views of rows that are gathered for many steps at once; equal batches share a layout."""
 
-    def __init__(self, whole: Batch) -> None:
-        self.whole = whole
+    def __init__(self, whole: Batch, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
+        self.batch_size, self.generator, self.device = batch_size, generator, device
+        self._x, self._checked_for = _moved(whole.x, device), whole.checked_for
+        self._blank: dict[int, Batch] = {}
 
     def __len__(self) -> int:
-        return self.whole.x.size(0)
+        return -(-self._x.size(0) // self.batch_size)
 
-    def __getitems__(self, rows: list[int]) -> Batch:
-        batch = edgeless(self.whole.x[torch.tensor(rows, device=self.whole.x.device)], check=False)
-        batch.checked_for = self.whole.checked_for
-        return batch
+    def __iter__(self) -> Iterator[Batch]:
+        order = torch.randperm(self._x.size(0), generator=self.generator).to(self._x.device)
+        steps = max(1, _GATHERED // (self.batch_size * max(1, self._x.size(1))))
+        for rows in order.split(steps * self.batch_size):
+            for x in self._x.index_select(0, rows).to(self.device).split(self.batch_size):
+                yield with_features(self._alike(x), x)
+
+    def _alike(self, x: Tensor) -> Batch:
+        if x.size(0) not in self._blank:
+            batch = edgeless(x, check=False)
+            batch.checked_for = self._checked_for
+            self._blank[x.size(0)] = with_features(batch, x[:0])
+        return self._blank[x.size(0)]
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    try:
+        return x.to(device)
+    except torch.OutOfMemoryError:  # It stays where it is, and moves piece by piece.
+        return x
 
 
 class _Graphs(Dataset[Batch]):

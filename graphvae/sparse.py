@@ -260,9 +260,19 @@ def _weights(rows: Tensor, columns: Tensor, num_nodes: int, dtype: torch.dtype) 
     return scale[rows] * scale[columns]
 
 
-@torch.compiler.disable
 def propagate(x: Tensor, edge_index: Tensor) -> Tensor:
-    r"""One linear propagation \(\hat A x\) of `(N, D)` dense rows, see `normalized_adjacency`."""
+    r"""One linear propagation \(\hat A x\) of `(N, D)` dense rows, see `normalized_adjacency`.
+
+    Without edges it is `x` itself.
+    """
+    _check_kind(edge_index)
+    if edge_index.dim() == 2 and edge_index.size(1) == 0 and x.layout == torch.strided:
+        return x
+    return _propagated(x, edge_index)
+
+
+@torch.compiler.disable
+def _propagated(x: Tensor, edge_index: Tensor) -> Tensor:
     dtype = torch.float32 if x.dtype in _HALF else x.dtype
     if x.device.type in _SPARSE_DEVICES:
         return spmm(normalized_adjacency(edge_index, x.size(0), dtype), x)

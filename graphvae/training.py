@@ -26,6 +26,7 @@ from graphvae.masking import LinkBatches, MaskedGraphs
 from graphvae.model import GraphVAE
 from graphvae.resuming import RunFolder, fingerprint
 from graphvae.sources import Batches, BatchSource, read
+from graphvae.stepping import Stepper
 from graphvae.validation import check_positive
 
 Objective = Callable[[GraphVAE, Batch], Tensor]
@@ -215,6 +216,7 @@ def _epoch(
     epoch: int,
     report: Callable[[float], None],
 ) -> float:
+    stepper = Stepper(optimizer, accelerator)
     total: Tensor | float = 0.0
     count = 0
     for done, batch in enumerate(batches, 1):
@@ -225,26 +227,18 @@ def _epoch(
                 f"{tuple(values.shape)}"
             )
         mean = values.mean()
-        optimizer.zero_grad()
-        accelerator.backward(-mean)
-        if not bool(_finite(mean, optimizer, accelerator)):
+        stepper.backward(mean)
+        if not stepper.finite(mean):
             raise FloatingPointError(
                 f"the objective became {mean.item()}, or its gradient infinite or NaN, in epoch {epoch}; the "
                 "parameters are those before it. Lower the learning rate, or check the features for extreme values"
             )
-        optimizer.step()
+        stepper.step()
         if scheduler is not None:
             scheduler.step()
         total, count = total + values.detach().sum(), count + values.numel()
         report(epoch - 1 + done / len(batches))
     return float(total) / count
-
-
-def _finite(mean: Tensor, optimizer: Optimizer, accelerator: Accelerator) -> Tensor:
-    if accelerator.scaler is not None:
-        return mean.isfinite()  # Half precision overflows now and then; its scaler skips those steps.
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return mean.isfinite() & nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite()
 
 
 @torch.no_grad()

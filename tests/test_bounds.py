@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN, GCNConv
@@ -11,13 +12,14 @@ from torch_geometric.nn.aggr import SumAggregation
 from conftest import all_edge_sets, random_graph
 from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
 from graphvae.backbones import Nodewise, Stack
-from graphvae.bounds import masked_elbo
+from graphvae.bounds import importance_bound, log_importance_weights, masked_elbo
 from graphvae.datasets.splits import LinkSplit
 from graphvae.distributions import BernoulliEdges
 from graphvae.edges import Bilinear, Estimated, InnerProduct
 from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.estimates import SampledPairs
-from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures
+from graphvae.evaluation.likelihood import quadrature
+from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures, LearnedScale
 from graphvae.graphs import permute
 from graphvae.masking import MaskedGraphs
 from graphvae.priors import EmpiricalSizes, StandardNormal
@@ -310,3 +312,198 @@ def test_masked_elbo_takes_an_estimated_factor():
     model.edges = Estimated(exact, SampledPairs(40))
     found = torch.cat([masked_elbo(model, seen, hidden, noise) for _ in range(200)])
     assert abs(found.mean() - value) < 4 * found.std() / 200**0.5
+
+
+class PlainVAE(nn.Module):
+    """A VAE of vectors as one writes it without this library, 7-6-3 and back."""
+
+    def __init__(self, gaussian):
+        super().__init__()
+        self.encode, self.loc, self.log_scale = nn.Linear(7, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+        self.decode, self.out = nn.Linear(3, 6), nn.Linear(6, 7)
+        self.gaussian = gaussian
+
+    def elbo(self, x, noise, beta):
+        hidden = torch.tanh(self.encode(x))
+        loc, scale = self.loc(hidden), self.log_scale(hidden).exp()
+        out = self.out(torch.tanh(self.decode(loc + scale * noise)))
+        if self.gaussian:
+            sigma = torch.tensor(0.3).log().exp()
+            likelihood = -((x - out) ** 2) / (2 * sigma**2) - sigma.log() - math.log(math.sqrt(2 * math.pi))
+        else:
+            likelihood = -nn.functional.binary_cross_entropy_with_logits(out, x, reduction="none")
+        kl = 0.5 * (scale**2 + loc**2 - 1 - (scale**2).log())
+        return likelihood.sum(1) - beta * kl.sum(1)
+
+
+def same_vae(plain):
+    """The same networks, the very same parameters, as factors."""
+    encoder = NormalEncoder(Nodewise(nn.Sequential(plain.encode, nn.Tanh())), 6, 3)
+    decoder = Nodewise(nn.Sequential(plain.decode, nn.Tanh()))
+    for head in ("loc", "log_scale"):
+        getattr(encoder, head).weight, getattr(encoder, head).bias = getattr(plain, head).parameters()
+    if plain.gaussian:
+        features = GaussianFeatures(decoder, 6, 7, FixedScale(0.3))
+        features.loc = plain.out
+    else:
+        features = BernoulliFeatures(decoder, 6, 7)
+        features.logits = plain.out
+    return GraphVAE(StandardNormal(3), encoder, features=features)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 50])
+@pytest.mark.parametrize("gaussian", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_vector_vae_is_bit_equal_to_one_of_linear_layers(dtype, gaussian, rows):
+    torch.set_default_dtype(dtype)
+    plain = PlainVAE(gaussian)
+    model = same_vae(plain)
+    x, noise = torch.rand(rows, 7).round() if not gaussian else torch.randn(rows, 7), torch.randn(rows, 3)
+    for beta in (1.0, 0.7):
+        expected, found = plain.elbo(x, noise, beta), elbo(model, edgeless(x), beta, noise)
+        assert found.dtype == dtype
+        assert torch.equal(found, expected)
+        with_graphs = elbo(
+            model, as_batch([Data(x=row[None], edge_index=torch.empty(2, 0).long()) for row in x]), beta, noise
+        )
+        assert torch.equal(with_graphs, expected)
+
+
+def test_the_draw_comes_from_the_generator_as_before(batch):
+    """With a closed KL the value and its gradient are those of drawing after the KL, bit for bit."""
+    model = lecture_model()
+    torch.manual_seed(3)
+    found = elbo(model, batch)
+    torch.manual_seed(3)
+    q = model.posterior(batch)
+    kl = q.kl(model.prior(q.layout))
+    expected = model.log_likelihood(batch, q.rsample()) - kl
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad(value.sum(), list(model.parameters())) for value in (found, expected)]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_the_loss_of_the_lecture_is_the_negative_elbo():
+    """C ||x - x̂||² + KL, for C = 1 / 2σ², is minus the ELBO plus a constant."""
+    x, noise = torch.randn(20, 7), torch.randn(20, 3)
+    plain = PlainVAE(gaussian=True)
+    model = same_vae(plain)
+    q = model.posterior(edgeless(x))
+    error = (x - plain.out(torch.tanh(plain.decode(q.rsample(noise))))).square().sum(1)
+    kl = q.kl(model.prior(q.layout))
+    constant = 7 / 2 * math.log(2 * math.pi * 0.3**2)
+    torch.testing.assert_close(elbo(model, edgeless(x), noise=noise), -(error / (2 * 0.3**2) + kl) - constant)
+
+
+@torch.no_grad()
+def test_the_mean_over_draws_does_not_depend_on_their_number():
+    """A sum over draws in place of the mean would grow with their number."""
+    x, copies = torch.randn(3, 7), 20_000
+    model = same_vae(PlainVAE(gaussian=True))
+    means, errors = [], []
+    for draws in (1, 4, 16):
+        vectors = edgeless(x.repeat(copies // draws, 1))
+        value = torch.stack([elbo(model, vectors).view(-1, 3) for _ in range(draws)]).mean(0)
+        means.append(value.mean(0))
+        errors.append(value.std(0) / len(value) ** 0.5)
+    for other in (1, 2):
+        assert ((means[0] - means[other]).abs() < 4 * (errors[0] ** 2 + errors[other] ** 2).sqrt()).all()
+    assert errors[0].max() < 0.2
+
+
+@torch.no_grad()
+def test_bounds_on_vectors_are_in_order_and_below_the_integral():
+    x, copies = (torch.rand(3, 7) < 0.4).double(), 4000
+    plain = PlainVAE(gaussian=False)
+    model = same_vae(plain)
+    for part in (plain.decode, plain.out):
+        part.weight.mul_(2.5)  # So that the posterior is not the prior.
+    exact = quadrature(model, edgeless(x), points=40)
+    assert (exact - quadrature(model, edgeless(x), points=30)).abs().max() < 1e-4
+    vectors, means, errors = edgeless(x.repeat(copies, 1)), [], []
+    for values in (elbo(model, vectors), *(importance_bound(model, vectors, k) for k in (2, 5, 20))):
+        means.append(values.view(copies, 3).mean(0))
+        errors.append(values.view(copies, 3).std(0) / copies**0.5)
+    for k in range(3):
+        assert (means[k] + 3 * (errors[k] + errors[k + 1]) < means[k + 1]).all()
+    assert (means[3] < exact + 3 * errors[3]).all()
+    weights = (log_importance_weights(model, edgeless(x), 20_000) - exact).exp()
+    assert ((weights.mean(0) - 1).abs() < 4 * weights.std(0) / len(weights) ** 0.5).all()
+
+
+def test_the_gap_of_the_best_diagonal_posterior_is_its_closed_form():
+    """A linear-Gaussian model with columns that are not orthogonal: log p - ELBO = (sum log L_ii - log det L) / 2."""
+    x = torch.randn(5, 4)
+    features = GaussianFeatures(Nodewise(nn.Identity()), 2, 4, FixedScale(0.8))
+    features.loc.weight.data = torch.tensor([[1.0, 0.5], [0.2, 1.0], [0.7, 0.1], [0.0, -0.4]])
+    weight, bias = features.loc.weight.detach(), features.loc.bias.detach()
+    precision = torch.eye(2) + weight.T @ weight / 0.64
+    model = GraphVAE(StandardNormal(2), FreeNormal(5 * COPIES, 2), features=features)
+    model.encoder.loc.data = ((x - bias) @ weight @ precision.inverse() / 0.64).repeat(COPIES, 1)
+    model.encoder.log_scale.data = (-0.5 * precision.diagonal().log()).repeat(5 * COPIES, 1)
+    exact = torch.distributions.MultivariateNormal(bias, weight @ weight.T + 0.64 * torch.eye(4)).log_prob(x)
+    draws = elbo(model, edgeless(x.repeat(COPIES, 1))).view(COPIES, 5)
+    gap = 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+    assert ((exact - gap - draws.mean(0)).abs() < 4.5 * draws.std(0) / COPIES**0.5).all()
+    # The closed form of the expectation, to rounding: E||x - Wz - b||² is known for a normal z.
+    q = model.encoder(x.repeat(COPIES, 1), None, None)
+    mean, variance = q.mean[:5], q.stddev[:5] ** 2
+    expected_error = (x - bias - mean @ weight.T).square().sum(1) + variance @ weight.square().sum(0)
+    likelihood = -0.5 * expected_error / 0.64 - 2 * math.log(2 * math.pi * 0.64)
+    kl = 0.5 * (mean**2 + variance - 1 - variance.log()).sum(1)
+    torch.testing.assert_close(exact - (likelihood - kl), gap.expand(5), rtol=0, atol=1e-10)
+    assert gap > 0.01
+
+
+def exact_elbo(model, vectors):
+    """The expectation of the ELBO for a likelihood quadratic in z: the mean over points with the noise's moments."""
+    latent = model.prior.latent
+    points = latent**0.5 * torch.cat([torch.eye(latent), -torch.eye(latent)])
+    rows = vectors.x.size(0)
+    return torch.stack([elbo(model, vectors, noise=point.expand(rows, latent)) for point in points]).mean(0)
+
+
+def test_a_linear_vae_at_probabilistic_pca_is_at_its_maximum():
+    """Digits, 5 components: the ELBO is the closed-form maximum of the likelihood, and no parameter can raise it."""
+    x, latent = torch.from_numpy(load_digits().data) / 16, 5
+    centred = x - x.mean(0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+    values, basis = values.flip(0), vectors.flip(1)[:, :latent]
+    noise = values[latent:].mean()
+    weight = basis * (values[:latent] - noise).sqrt()
+    model = GraphVAE(
+        StandardNormal(latent),
+        NormalEncoder(Nodewise(nn.Identity()), 64, latent),
+        features=GaussianFeatures(Nodewise(nn.Identity()), latent, 64, LearnedScale()),
+    )
+    model.features.loc.weight.data, model.features.loc.bias.data = weight, x.mean(0)
+    model.features.scale.log_scale.data = (noise.log() / 2 + 6).expm1().log()[None] - 6  # Undoes the soft floor.
+    precision = values[:latent] / noise
+    model.encoder.loc.weight.data = (weight / noise / precision).T
+    model.encoder.loc.bias.data = -model.encoder.loc.weight.data @ x.mean(0)
+    model.encoder.log_scale.weight.data.zero_()
+    model.encoder.log_scale.bias.data = -0.5 * precision.log()
+    maximum = -0.5 * (64 * math.log(2 * math.pi) + values[:latent].log().sum() + (64 - latent) * noise.log() + 64)
+    found = exact_elbo(model, edgeless(x)).mean()
+    torch.testing.assert_close(found, maximum, rtol=1e-12, atol=0)
+    for gradient in torch.autograd.grad(found, list(model.parameters())):
+        assert gradient.abs().max() < 1e-8
+
+
+@torch.no_grad()
+def test_three_ways_to_write_the_elbo_agree():
+    """With the KL in closed form, with the entropy in closed form, and as the mean of log p(x, z) - log q(z | x)."""
+    x, copies = torch.randn(3, 7), 20_000
+    model, vectors = same_vae(PlainVAE(gaussian=True)), edgeless(x.repeat(copies, 1))
+    q = model.posterior(vectors)
+    z = q.rsample()
+    joint = model.log_likelihood(vectors, z) + model.prior(q.layout).log_prob(z)
+    forms = [
+        elbo(model, vectors, noise=(z - q.mean) / q.stddev),
+        joint + q.base.entropy().sum(1),
+        joint - q.log_prob(z),
+    ]
+    means, errors = zip(*((f.view(-1, 3).mean(0), f.view(-1, 3).std(0) / copies**0.5) for f in forms), strict=True)
+    for k in (1, 2):
+        assert ((means[0] - means[k]).abs() < 4 * (errors[0] ** 2 + errors[k] ** 2).sqrt()).all()
+    assert max(error.max() for error in errors) < 0.2

@@ -9,17 +9,18 @@ from torch_geometric.nn import GIN
 from torch_geometric.nn.aggr import SumAggregation
 
 from conftest import random_graph
-from graphvae import GraphVAE, as_batch, elbo, fit
+from graphvae import GraphVAE, as_batch, elbo, fit, importance_bound
 from graphvae.backbones import GraphConvolution, Propagation, Stack
-from graphvae.bounds import image_bound, joint_bound, masked_elbo, permutation_bound
+from graphvae.bounds import Gradient, expected_elbo, image_bound, joint_bound, masked_elbo, permutation_bound
 from graphvae.edges import DenseEdges, Estimated, InnerProduct
-from graphvae.encoders import NormalEncoder
+from graphvae.encoders import BernoulliEncoder, NormalEncoder
 from graphvae.estimates import Clustered, Quadratic, SampledPairs
+from graphvae.expectations import Enumeration, Relaxation, ScoreFunction
 from graphvae.graphs import Selector
 from graphvae.masking import LinkBatches, MaskedGraphs
-from graphvae.objectives import masked_edges
+from graphvae.objectives import masked_edges, relaxed
 from graphvae.orderings import BreadthFirst, Degree, DepthFirst, KCore, PlackettLuce, Spectral, Uniform
-from graphvae.priors import StandardNormal
+from graphvae.priors import BernoulliPrior, StandardNormal
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -40,6 +41,23 @@ def test_elbo_and_gradient(sizes):
         value.sum().backward()
     for one, other in zip(here.parameters(), there.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad.cpu(), rtol=1e-3, atol=1e-3)
+
+
+def test_discrete_latents():
+    batch = as_batch([random_graph(n, 0.5, seed=n) for n in (2, 1, 3)])
+    torch.manual_seed(0)
+    here = GraphVAE(BernoulliPrior(3), BernoulliEncoder(GraphConvolution(5, 8), 8, 3), InnerProduct(0.2))
+    there = copy.deepcopy(here).cuda()
+    exact = [expected_elbo(model, batch, Enumeration()) for model in (here, there)]
+    torch.testing.assert_close(exact[0], exact[1].cpu(), rtol=1e-4, atol=1e-4)
+    for value in (
+        expected_elbo(there, batch, ScoreFunction(3)),
+        importance_bound(there, batch, 3, gradient=Gradient.VIMCO),
+        relaxed(there, batch, Relaxation(0.5)),
+    ):
+        there.zero_grad()
+        value.sum().backward()
+        assert there.encoder.logits.weight.grad.isfinite().all()
 
 
 def test_sparse_features_and_selected_batches():

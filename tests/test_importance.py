@@ -306,17 +306,31 @@ def _by_the_formula(model, graphs, noise, gradient):
     """The gradients of loc and log_scale of a FreeNormal as the docstring of `Gradient` writes them."""
     loc, log_scale = model.encoder.loc.detach(), model.encoder.log_scale.detach()
     total = [torch.zeros_like(loc), torch.zeros_like(loc)]
-    shares = _weights_one_by_one(model, graphs, noise).detach().softmax(0)[:, graphs.layout.batch, None]
-    for share, eps in zip(shares, noise, strict=True):
+    weights = _weights_one_by_one(model, graphs, noise).detach()
+    shares = weights.softmax(0)[:, graphs.layout.batch, None]
+    for k, (share, eps) in enumerate(zip(shares, noise, strict=True)):
         z = (loc + log_scale.exp() * eps).requires_grad_()
         free = [loc.clone().requires_grad_(), log_scale.clone().requires_grad_()]
         log_q = Normal(free[0], free[1].exp()).log_prob(z).sum()
         log_p = (model.log_likelihood(graphs, z) + model.prior(graphs.layout).log_prob(z)).sum()
         slope, *scores = torch.autograd.grad(log_p - log_q, [z, *free])
-        factor = share**2 if gradient is Gradient.DREG else share
+        along, beside = {
+            Gradient.PLAIN: (share, share),
+            Gradient.STL: (share, 0),
+            Gradient.DREG: (share**2, 0),
+            Gradient.VIMCO: (0, share - _advantage(weights, k, True)[graphs.layout.batch, None]),
+            Gradient.LEAVE_ONE_OUT: (0, share - _advantage(weights, k, False)[graphs.layout.batch, None]),
+        }[gradient]
         for sum_, path, score in zip(total, (1, log_scale.exp() * eps), scores, strict=True):
-            sum_ += factor * slope * path + (share * score if gradient is Gradient.PLAIN else 0)
+            sum_ += along * slope * path + beside * score
     return total
+
+
+def _advantage(weights, k, filled):
+    """The bound less that from the other draws, with the mean of their log-weights in place of the k-th or nothing."""
+    others = weights[[j for j in range(len(weights)) if j != k]]
+    rest = torch.cat([others, others.mean(0, keepdim=True)]) if filled else others
+    return weights.logsumexp(0) - math.log(len(weights)) - rest.logsumexp(0) + math.log(len(rest))
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
@@ -332,7 +346,7 @@ def test_each_gradient_is_its_formula(batch, gradient, chunk):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_value_and_decoder_gradient_are_the_same_in_all_three(batch):
+def test_value_and_decoder_gradient_are_the_same_in_all(batch):
     model, noise = lecture_model(), torch.randn(5, 16, 3)
     (plain, first), *others = [_gradients(model, batch, noise, gradient) for gradient in Gradient]
     of_q = {name for name in first if name.startswith("encoder.")}
@@ -419,7 +433,7 @@ def test_half_precision_is_left_for_sums_and_draws(batch):
     graphs = as_batch([Data(x=g.x.bfloat16(), edge_index=g.edge_index) for g in batch.to_data_list()])
     assert importance_bound(model, graphs, 4, gradient=Gradient.DREG).dtype == torch.float32
     q = model.posterior(graphs)
-    z, log_ratio, _ = draws(model, q, 4)
+    z, log_ratio, *_ = draws(model, q, 4)
     wide = PerGraph(Normal(q.mean.double(), q.stddev.double()), q.layout)
     prior = StandardNormal(3)(q.layout)
     expected = torch.stack([prior.log_prob(v) - wide.log_prob(v) for v in z.double().split(16)])

@@ -7,7 +7,7 @@ import networkx as nx
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Normal, constraints
+from torch.distributions import Bernoulli, MultivariateNormal, Normal, constraints
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN, SumAggregation
 
@@ -19,10 +19,11 @@ from graphvae.edges import DenseEdges, InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.estimates import SampledPairs
 from graphvae.evaluation import likelihood
-from graphvae.graphs import as_batch, relabelled
+from graphvae.features import FixedScale, GaussianFeatures
+from graphvae.graphs import as_batch, edgeless, relabelled
 from graphvae.layout import Layout
 from graphvae.model import GraphVAE
-from graphvae.priors import EmpiricalSizes, StandardNormal
+from graphvae.priors import EmpiricalSizes, Flow, NormalMixture, StandardNormal
 
 LABELLED, SYMMETRISED, SUMMED = Convention.LABELLED, Convention.SYMMETRISED, Convention.SUMMED
 ISOMORPHISM_CLASS = Convention.ISOMORPHISM_CLASS
@@ -194,7 +195,7 @@ def test_what_cannot_be_enumerated_or_integrated_is_refused(double):
         likelihood.quadrature(of_nodes, classes(3))
     other = model_of(Numbered(3, 1), 1)
     other.prior = nn.Identity()
-    with pytest.raises(TypeError, match="StandardNormal for quadrature, got Identity"):
+    with pytest.raises(TypeError, match="a prior with a 'latent' dimension for quadrature, Identity has none"):
         likelihood.quadrature(other, classes(3))
     noisy = model_of(Numbered(3, 1), 1)
     noisy.edges.estimated = True
@@ -216,3 +217,42 @@ def test_an_estimate_that_a_factor_hides_is_refused():
     encoder = NormalEncoder(GCN(5, 4, 1), 4, 1, pool=SumAggregation())
     with pytest.raises(ValueError, match="estimates it"):
         likelihood.quadrature(GraphVAE(StandardNormal(1), encoder, Hidden()), random_graph(4, 0.5, seed=1), 4)
+
+
+def linear_gaussian(prior):
+    """p(x | z) = N(Wz + b, 0.8² I) on vectors of 4 features."""
+    features = GaussianFeatures(Nodewise(nn.Identity()), prior.latent, 4, FixedScale(0.8))
+    return GraphVAE(prior, NormalEncoder(Nodewise(nn.Identity()), 4, prior.latent), features=features)
+
+
+def test_quadrature_of_vectors_is_the_closed_form(double):
+    model, x = linear_gaussian(StandardNormal(2)), torch.randn(6, 4)
+    weight, bias = model.features.loc.weight, model.features.loc.bias
+    expected = MultivariateNormal(bias, weight @ weight.T + 0.64 * torch.eye(4)).log_prob(x)
+    torch.testing.assert_close(likelihood.quadrature(model, edgeless(x)), expected.detach(), rtol=0, atol=1e-8)
+
+
+def test_quadrature_of_a_mixture_prior_is_the_closed_form(double):
+    prior = NormalMixture(2, 3)
+    nn.init.normal_(prior.logits)
+    nn.init.normal_(prior.log_scale, std=0.2)
+    model, x = linear_gaussian(prior), torch.randn(6, 4)
+    weight, bias = model.features.loc.weight, model.features.loc.bias
+    parts = [
+        MultivariateNormal(bias + weight @ loc, weight @ torch.diag(scale**2) @ weight.T + 0.64 * torch.eye(4))
+        for loc, scale in zip(prior.loc, prior.log_scale.exp(), strict=True)
+    ]
+    densities = torch.stack([part.log_prob(x) for part in parts], 1)
+    expected = (densities + prior.logits.log_softmax(0)).logsumexp(1).detach()
+    torch.testing.assert_close(likelihood.quadrature(model, edgeless(x), points=100), expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_quadrature_of_a_flow_agrees_with_monte_carlo(double):
+    pytest.importorskip("zuko", reason="flows need zuko: pip install 'graphvae[flows]'")
+    model, x, draws = linear_gaussian(Flow(1, 2, (8,))), torch.randn(3, 4), 40_000
+    z = model.prior(Layout.singles(draws)).sample()
+    p = model.features(z, torch.empty(2, 0, dtype=torch.long), Layout.singles(draws)).base
+    weights = torch.stack([p.log_prob(row).sum(1).exp() for row in x])
+    error = (likelihood.quadrature(model, edgeless(x), points=200).exp() - weights.mean(1)).abs()
+    assert (error < 4 * weights.std(1) / math.sqrt(draws) + 1e-3 * weights.mean(1)).all()

@@ -2,6 +2,7 @@
 
 from graphvae.bounds.baselines import leave_one_out, vimco
 from graphvae.bounds.evidence import elbo, masked_elbo
+from graphvae.bounds.expected import expected_elbo
 from graphvae.bounds.importance import Gradient, effective_sample_size, importance_bound, log_importance_weights
 from graphvae.bounds.permutations import image_bound, inner_bound, joint_bound, outer_bound, permutation_bound
 
@@ -9,6 +10,7 @@ __all__ = [
     "Gradient",
     "effective_sample_size",
     "elbo",
+    "expected_elbo",
     "image_bound",
     "importance_bound",
     "inner_bound",

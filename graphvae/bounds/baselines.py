@@ -1,15 +1,13 @@
-"""The gradient of a bound with respect to what discrete draws, such as orders, are drawn from."""
+"""The gradient of a bound with respect to what discrete draws, orders or latents, are drawn from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-Baseline: TypeAlias = Callable[[Tensor], Tensor]
+from graphvae.expectations import Baseline, score_term
 
 
 def log_mean_exp(log_weights: Tensor, log_r: Tensor, baseline: Baseline | None = None) -> Tensor:
@@ -37,9 +35,24 @@ def log_mean_exp(log_weights: Tensor, log_r: Tensor, baseline: Baseline | None =
             "'num_orders' must be at least 2 to train a learned ordering, for its baseline, got 1; to evaluate one, "
             "use torch.no_grad()"
         )
-    advantage = bound.detach() - (baseline or vimco)(log_weights.detach())
-    advantage = advantage.masked_fill(~advantage.isfinite(), 0)  # Where a graph, or all orders but one, has no chance.
-    return bound + (advantage * (log_r - log_r.detach())).sum(0)
+    return bound + score_of_log_mean(log_weights, log_r, baseline or vimco)
+
+
+def score_of_log_mean(log_weights: Tensor, log_q: Tensor, baseline: Baseline) -> Tensor:
+    r"""Zero, with the gradient \(\sum_k (L - b_k)\, \partial \log q(z_k)\) of the log of the mean of K weights.
+
+    Args:
+        log_weights: `(K, B)`, at least two.
+        log_q: `(K, B)` log-probabilities of the draws.
+        baseline: `vimco` or `leave_one_out`.
+
+    Returns:
+        `(B,)`.
+    """
+    log_weights = log_weights.detach()
+    advantage = log_weights.logsumexp(0) - math.log(len(log_weights)) - baseline(log_weights)
+    advantage = advantage.masked_fill(~advantage.isfinite(), 0)  # Where a graph, or all draws but one, has no chance.
+    return score_term(advantage, log_q)
 
 
 def vimco(log_weights: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ def elbo(model: GraphVAE, graphs: Graphs, beta: float = 1.0, noise: Tensor | Non
 
     The expectation is a bound for `beta` >= 1; with a smaller one it is an objective, not a bound. Labelled
     convention. Invariant under relabelling if encoder and decoder are equivariant and the noise moves with the nodes.
+    Where the KL divergence to the prior has no closed form it is estimated at the draw that is decoded, so that with
+    `beta` = 1 the value is log p(X, A, z) - log q(z | X, A).
 
     Args:
         model: With an encoder that has a density.
@@ -32,8 +34,9 @@ def elbo(model: GraphVAE, graphs: Graphs, beta: float = 1.0, noise: Tensor | Non
     """
     graphs = model.batch(graphs)
     q = model.posterior(graphs)
-    kl = q.kl(model.prior(q.layout))
-    return model.log_likelihood(graphs, q.rsample(noise)) - beta * kl
+    z = q.rsample(noise)
+    kl = q.kl(model.prior(q.layout), z)
+    return model.log_likelihood(graphs, z) - beta * kl
 
 
 def masked_elbo(model: GraphVAE, graphs: Graphs, hidden: Tensor | None = None, noise: Tensor | None = None) -> Tensor:

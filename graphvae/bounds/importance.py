@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
-from graphvae.bounds.chunks import in_chunks
+from graphvae.bounds.baselines import leave_one_out, score_of_log_mean, vimco
+from graphvae.bounds.chunks import log_likelihoods
+from graphvae.contracts import check_same_kind
 from graphvae.distributions import PerGraph, PointMass
-from graphvae.graphs import Graphs, copies
+from graphvae.graphs import Graphs
 from graphvae.layout import Layout
 from graphvae.model import GraphVAE
 from graphvae.validation import check_positive
@@ -25,8 +26,9 @@ class Gradient(Enum):
     r"""Which estimate of the gradient of \(L_K = E \log \frac1K \sum_k w_k\), \(w_k = p(G, z_k) / q(z_k \mid G)\).
 
     The values are the same, and with \(\tilde w_k = w_k / \sum_l w_l\) the parameters of p get
-    \(\sum_k \tilde w_k\, \partial_\theta \log w_k\) from all three. They differ in what the
-    parameters of q get, on which the draws \(z_k\) depend.
+    \(\sum_k \tilde w_k\, \partial_\theta \log w_k\) from all of them. They differ in what the
+    parameters of q get, on which the draws \(z_k\) depend: the first three need draws with a path, the others do not,
+    and are what discrete latents are trained with.
     """
 
     PLAIN = auto()
@@ -38,18 +40,29 @@ class Gradient(Enum):
     DREG = auto()
     r"""\(\sum_k \tilde w_k^2\, \partial_{z_k} \log w_k\, \partial_\phi z_k\), doubly reparameterised (Tucker et al.,
     2018, arXiv:1810.04152): unbiased for every K, of less variance; STL at K = 1."""
+    VIMCO = auto()
+    r"""\(\sum_k (\hat L - b_k - \tilde w_k)\, \partial_\phi \log q(z_k)\), the score function, where \(b_k\) is
+    \(\hat L = \log \frac1K \sum_l w_l\) with \(\log w_k\) replaced by the mean of the others' (Mnih & Rezende, 2016,
+    arXiv:1602.06725): unbiased for every K, which must be 2 at least."""
+    LEAVE_ONE_OUT = auto()
+    r"""As VIMCO, with \(b_k\) the bound from the other K - 1 draws alone."""
+
+
+_BASELINES = {Gradient.VIMCO: vimco, Gradient.LEAVE_ONE_OUT: leave_one_out}
 
 
 class Draws(NamedTuple):
     """K latents drawn for each graph of a batch.
 
     `z` is `(K * R, D)`, particle after particle; each has R rows, those of the posterior: nodes, or graphs if pooled.
-    `log_ratio` is `(K, B)`, log p(z_k) - log q(z_k | G), and `layout` that of the R rows.
+    `log_ratio` is `(K, B)`, log p(z_k) - log q(z_k | G), `layout` that of the R rows, and `log_q` `(K, B)` the second
+    part of the ratio.
     """
 
     z: Tensor
     log_ratio: Tensor
     layout: Layout
+    log_q: Tensor
 
     def reweigh(self, log_weights: Tensor) -> None:
         r"""Multiplies the gradient that reaches `z` by the normalised weights, the second factor of `Gradient.DREG`.
@@ -78,20 +91,21 @@ def importance_bound(
     that weighted by \(\tilde w_k\) exceeds this bound and need not be below log p(G).
 
     Args:
-        model: With an encoder that has a density, and likelihoods that are computed: noise in log p inside the
-            logarithm of a sum would not average out, and break the bound.
+        model: With an encoder that has a density or probabilities, and likelihoods that are computed: noise in log p
+            inside the logarithm of a sum would not average out, and break the bound.
         graphs: A PyG graph, batch or list.
         particles: K. The encoder runs once, and the K particles are decoded as one batch of K·B graphs.
         noise: Standard normal, `(K, ...)` for latents of shape `(...)`; drawn if None.
         chunk: The most particles to decode at a time, all if None. What is kept for the gradient is then that of one
             chunk, decoded again in the backward pass.
-        gradient: Of the parameters of q.
+        gradient: Of the parameters of q; for discrete latents VIMCO or LEAVE_ONE_OUT.
 
     Returns:
         `(B,)`.
 
     Raises:
-        TypeError: The encoder gives a point mass; or what `PerGraph.detached` refuses, where the gradient is not plain.
+        TypeError: The encoder gives a point mass; latents are discrete and the gradient needs a path; or what
+            `PerGraph.detached` refuses, for STL and DREG.
         ValueError: log p(A | Z) is only estimated; `particles`, `chunk` or the shape of `noise` is wrong.
 
     Warns:
@@ -117,9 +131,12 @@ def log_importance_weights(
     """
     graphs = model.batch(graphs)
     drawn = draws(model, model.posterior(graphs), particles, noise, gradient)
-    found = _log_likelihoods(model, graphs, drawn.z, particles, chunk) + drawn.log_ratio
+    z = drawn.z.unflatten(0, (particles, -1))
+    found = log_likelihoods(model, graphs, z, chunk, exact=True) + drawn.log_ratio
     if gradient is Gradient.DREG:
         drawn.reweigh(found)
+    if gradient in _BASELINES and drawn.log_q.requires_grad:
+        found = found + score_of_log_mean(found, drawn.log_q, _BASELINES[gradient])
     return found
 
 
@@ -147,34 +164,26 @@ def draws(
 ) -> Draws:
     """K latents of a posterior and their log p(z) - log q(z); arguments as for `importance_bound`.
 
-    For `Gradient.DREG`, call `Draws.reweigh` with the weights.
+    For `Gradient.DREG`, call `Draws.reweigh` with the weights; for VIMCO and LEAVE_ONE_OUT, add `score_of_log_mean`.
     """
     q = _checked(q, particles, noise, gradient)
     layout = q.layout.repeated(particles)
     if q.mean.dtype in (torch.float16, torch.bfloat16):
         q = q.at_least_single()
-    z = q.rsample(noise, (particles,)).flatten(0, 1)
-    density = q.base if gradient is Gradient.PLAIN else q.detached().base
+    z = _latents(q, particles, noise, gradient).flatten(0, 1)
+    density = q.detached().base if gradient in (Gradient.STL, Gradient.DREG) else q.base
     log_q = layout.sum(density.log_prob(z.unflatten(0, (particles, -1))).flatten(0, 1))
-    log_ratio = model.prior(layout).log_prob(z) - log_q
-    return Draws(z, log_ratio.view(particles, -1), q.layout)
+    p = model.prior(layout)
+    check_same_kind(q, p)
+    log_ratio = p.log_prob(z) - log_q
+    return Draws(z, log_ratio.view(particles, -1), q.layout, log_q.view(particles, -1))
 
 
-def _log_likelihoods(model: GraphVAE, graphs: Batch, z: Tensor, particles: int, chunk: int | None = None) -> Tensor:
-    """Log p(G | z_k) of K particles, computed and not estimated, `(K, B)`.
-
-    Args:
-        model: What decodes.
-        graphs: From `model.batch`.
-        z: `(K * R, D)`, particle after particle.
-        particles: K.
-        chunk: As for `importance_bound`.
-    """
-
-    def decoded(z: Tensor) -> Tensor:
-        return model.log_likelihood(copies(graphs, len(z)), z.flatten(0, 1), exact=True).view(len(z), -1)
-
-    return in_chunks(decoded, chunk, z.to(graphs.x.dtype).view(particles, -1, *z.shape[1:]))
+def _latents(q: PerGraph, particles: int, noise: Tensor | None, gradient: Gradient) -> Tensor:
+    """`(K, R, D)`, without gradient where that is a score function's."""
+    if gradient not in _BASELINES:
+        return q.rsample(noise, (particles,))
+    return q.base.sample(torch.Size((particles,))) if noise is None else q.rsample(noise).detach()
 
 
 def _checked(q: PerGraph | PointMass, particles: int, noise: Tensor | None, gradient: Gradient) -> PerGraph:
@@ -183,6 +192,11 @@ def _checked(q: PerGraph | PointMass, particles: int, noise: Tensor | None, grad
     if not isinstance(gradient, Gradient):
         raise TypeError(f"'gradient' must be a bounds.Gradient, such as Gradient.DREG, got {gradient!r}")
     check_positive(particles=particles)
+    if gradient in _BASELINES and particles < 2 and torch.is_grad_enabled():
+        raise ValueError(
+            f"'particles' must be at least 2 for the baseline of {gradient}, got {particles}; or use "
+            "bounds.expected_elbo with ScoreFunction(1, baseline=None), or evaluate under torch.no_grad()"
+        )
     if noise is not None and noise.shape != (particles, *q.mean.shape):
         raise ValueError(
             f"'noise' must have one draw for each of the {particles} particles, of shape "

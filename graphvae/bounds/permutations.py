@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.bounds.baselines import Baseline, log_mean_exp
+from graphvae.bounds.baselines import log_mean_exp
 from graphvae.bounds.order_weights import paired_weights, shared_weights
 from graphvae.conventions import log_relabellings
 from graphvae.distributions import drawing_from
+from graphvae.expectations import Baseline
 from graphvae.graphs import Graphs, without_features
 from graphvae.model import GraphVAE
 from graphvae.order_sets import (

@@ -27,8 +27,8 @@ def cache_folder() -> Path:
     return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "graphvae"
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
-    """Reads the named arrays of an npz file; a pickled array is refused.
+def read_arrays(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray[Any, Any]]:
+    """Reads the named arrays of an npz file, and those of the optional ones that it has; a pickled array is refused.
 
     Raises:
         ValueError: Not an npz file, an array is missing, or an array is pickled.
@@ -37,7 +37,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any,
         raise ValueError(f"{path} is not an npz file of plain arrays")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names if name in stored}
+            arrays = {name: stored[name] for name in (*names, *optional) if name in stored}
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error

@@ -1,4 +1,4 @@
-"""Exact likelihoods of tiny graphs, by quadrature over the latent and by summing over every order of the nodes.
+"""Exact likelihoods of tiny graphs, by quadrature or a sum over the latent and a sum over every order of the nodes.
 
 For checking bounds: the cost is the number of nodes of the quadrature times n! times that of one likelihood.
 """
@@ -11,9 +11,14 @@ from itertools import permutations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Normal
+from torch_geometric.data import Batch
 
+from graphvae.bounds.chunks import log_likelihoods
 from graphvae.conventions import Convention, convert
+from graphvae.expectations import codes, log_probs
 from graphvae.graphs import Graphs, as_batch, relabelled
+from graphvae.layout import Layout
 from graphvae.model import GraphVAE
 from graphvae.priors import StandardNormal
 from graphvae.validation import check_positive
@@ -26,34 +31,62 @@ _ROWS = 1 << 18  # Rows of nodes evaluated at a time.
 
 @torch.no_grad()
 def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
-    r"""\(\log p(G) = \log \int p(G | z) N(z | 0, I)\, dz\) by Gauss-Hermite quadrature, labelled: `(B,)` float64.
+    r"""\(\log p(G) = \log \int p(G | z)\, p(z)\, dz\) by Gauss-Hermite quadrature, labelled: `(B,)` float64.
 
     The error falls off quickly with the number of points if p(G | z) is smooth in z; compare two numbers of points to
-    see it. The encoder takes no part. As in `log_likelihood`, p(n) is part of p(G) if the model has it.
+    see it. The points are those for N(0, I), so a prior that is much narrower or wider, or has several modes, needs
+    more. The encoder takes no part. As in `log_likelihood`, p(n) is part of p(G) if the model has it.
 
     Args:
-        model: With one latent row per graph (its encoder has `pool`), of at most 3 dimensions, from `StandardNormal`.
+        model: With one latent row per graph (its encoder has `pool`, or graphs are vectors), of at most 3 dimensions.
         graphs: A PyG graph, batch or list.
         points: In each dimension.
 
     Raises:
-        TypeError: The prior is another.
-        ValueError: Latents of nodes, too many dimensions, or a likelihood that is only estimated.
+        TypeError: The prior does not say its dimension, as those of `priors` do.
+        ValueError: Latents of several nodes, too many dimensions, or a likelihood that is only estimated.
     """
-    latent = _latent(model)
     check_positive(points=points)
     if points > _MOST_POINTS:
         raise ValueError(f"'points' must be at most {_MOST_POINTS}, where weights can be computed, got {points}")
     batch = model.batch(graphs)
-    z, log_weights = _gauss_hermite(points, latent)
+    z, log_weights = _gauss_hermite(points, _latent(model, batch))
     kept = torch.arange(batch.layout.num_rows, device=batch.ptr.device)
     anchor = next(model.parameters())
+    z = z.to(anchor)
+    if not isinstance(model.prior, StandardNormal):
+        standard = Normal(0.0, 1.0, validate_args=False).log_prob(z).sum(1)
+        ratio = model.prior(Layout.singles(len(z), z.device)).log_prob(z) - standard
+        log_weights = log_weights + ratio.to(log_weights)
     log_likelihood = []
-    for part in z.to(anchor).split(max(1, _ROWS // batch.layout.num_rows)):
+    for part in z.split(max(1, _ROWS // batch.layout.num_rows)):
         copies = relabelled(batch, kept.expand(len(part), -1))
         rows = part.repeat_interleave(batch.layout.num_graphs, 0)
         log_likelihood.append(model.log_likelihood(copies, rows, exact=True).view(len(part), -1))
     return (torch.cat(log_likelihood).double() + log_weights.to(anchor.device)[:, None]).logsumexp(0)
+
+
+@torch.no_grad()
+def enumerated(model: GraphVAE, graphs: Graphs, most: int = 2**12) -> Tensor:
+    r"""\(\log p(G) = \log \sum_z p(G | z)\, p(z)\) over every code of discrete latents, labelled: `(B,)` float64.
+
+    The encoder takes no part. As in `log_likelihood`, p(n) is part of p(G) if the model has it.
+
+    Args:
+        model: With a discrete prior, such as `BernoulliPrior`.
+        graphs: A PyG graph, batch or list.
+        most: The largest number of codes of a graph.
+
+    Raises:
+        TypeError, ValueError: As `expectations.codes`; or a likelihood is only estimated.
+    """
+    batch = model.batch(graphs)
+    pooled = getattr(model.encoder, "pool", None) is not None
+    p = model.prior(Layout.singles(batch.layout.num_graphs, batch.ptr.device) if pooled else batch.layout)
+    z, present = codes(p, most)
+    log_p = log_probs(p, z).double().masked_fill(~present, -torch.inf)
+    at_a_time = max(1, _ROWS // batch.layout.num_rows)
+    return (log_likelihoods(model, batch, z, at_a_time, exact=True).double() + log_p).logsumexp(0)
 
 
 def every_order(graphs: Graphs) -> Tensor:
@@ -95,18 +128,20 @@ def exact(model: GraphVAE, graphs: Graphs, convention: Convention, points: int =
     return convert(torch.stack(summed).logsumexp(0), batch, Convention.SUMMED, convention, features=features)
 
 
-def _latent(model: GraphVAE) -> int:
+def _latent(model: GraphVAE, batch: Batch) -> int:
     """The dimension of a latent that quadrature can integrate over."""
-    if not isinstance(model.prior, StandardNormal):
-        raise TypeError(f"'model' must have the prior StandardNormal for quadrature, got {type(model.prior).__name__}")
-    if getattr(model.encoder, "pool", None) is None:
-        raise ValueError("'model' must have one latent per graph for quadrature: an encoder with 'pool'")
-    if model.prior.latent > _LARGEST_LATENT:
+    latent = getattr(model.prior, "latent", None)
+    if not isinstance(latent, int):
+        name = type(model.prior).__name__
+        raise TypeError(f"'model' must have a prior with a 'latent' dimension for quadrature, {name} has none")
+    if getattr(model.encoder, "pool", None) is None and set(batch.layout.host_sizes) != {1}:
+        raise ValueError("'model' must have one latent per graph for quadrature: an encoder with 'pool', or vectors")
+    if latent > _LARGEST_LATENT:
         raise ValueError(
             f"'model' must have a latent of at most {_LARGEST_LATENT} dimensions for quadrature, got "
-            f"{model.prior.latent}; estimate with bounds.importance_bound instead"
+            f"{latent}; estimate with bounds.importance_bound instead"
         )
-    return model.prior.latent
+    return latent
 
 
 def _gauss_hermite(points: int, dimension: int) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ from graphvae.model import GraphVAE
 from graphvae.objectives import kipf_welling
 from graphvae.priors import StandardNormal
 from graphvae.recipes.measuring import measured
+from graphvae.recipes.seeded import seeded
 from graphvae.training import Validation, fit
 
 HIDDEN, LATENT, EPOCHS = 32, 16, 200
@@ -107,8 +108,7 @@ def vgae(task: Task) -> Fitted:
 
 def vgae_elbo(task: Task) -> Fitted:
     """The same encoder trained on the true ELBO of p(A | Z) p(X | A, Z); the epoch is chosen by validation AUC."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
+    with seeded(task.seed):
         width = task.visible.num_features
         network = Stack(GraphConvolution(LATENT, HIDDEN), nn.ReLU())
         binary = bool(((task.visible.x == 0) | (task.visible.x == 1)).all())
@@ -142,8 +142,7 @@ METHODS: dict[str, Callable[[Task], Fitted]] = {
 
 
 def _kipf_welling(task: Task, encoder: type[PointEncoder] | type[NormalEncoder]) -> Fitted:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
+    with seeded(task.seed):
         edges = InnerProduct(density=0.5).requires_grad_(False)  # The published decoder: no bias, no scale.
         encode = encoder(gcn(task.visible.num_features), HIDDEN, LATENT)
         model = GraphVAE(StandardNormal(LATENT), encode, edges)

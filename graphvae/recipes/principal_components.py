@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from accelerate import Accelerator
+from rich.progress import Progress
 from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -20,7 +22,8 @@ def fit_linear(
     *,
     epochs: int = 10_000,
     learning_rate: float = 0.003,
-    progress: bool = True,
+    accelerator: Accelerator | None = None,
+    progress: bool | Progress = True,
 ) -> History:
     """Trains a linear model in place on the whole of the data, `fit` with settings that reach the optimum.
 
@@ -34,9 +37,19 @@ def fit_linear(
         objective: Quadratic in x: `objectives.reconstruction` or one of `linear`.
         epochs: Steps.
         learning_rate: Of the first step.
+        accelerator: As in `fit`.
         progress: As in `fit`.
     """
     optimizer = Adam(model.parameters(), lr=learning_rate, betas=(0.98, 0.98), eps=1e-15, fused=True)
     scheduler = CosineAnnealingLR(optimizer, epochs)
     data = edgeless(compressed(x))
-    return fit(model, data, objective, epochs=epochs, optimizer=optimizer, scheduler=scheduler, progress=progress)
+    return fit(
+        model,
+        data,
+        objective,
+        epochs=epochs,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        accelerator=accelerator,
+        progress=progress,
+    )

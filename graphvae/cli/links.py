@@ -1,10 +1,8 @@
-"""The command line: `graphvae demo`, `graphvae link-prediction`."""
+"""`graphvae demo` and `graphvae link-prediction`."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from rich.progress import Progress
 from rich.table import Table
 from torch_geometric.data import Data
 
-from graphvae import __version__, plots
+from graphvae import plots
+from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
 from graphvae.datasets import LinkSplit, citation, standard_library
 from graphvae.graphs import as_batch
 from graphvae.recipes import link_prediction
@@ -32,38 +31,17 @@ nats/1000: log-likelihood of 1000 hidden pairs, with the known weight of the tra
 '-': undefined; scores that are no probabilities, or fewer than 100 non-edges for Hits@100."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 2 with one line on bad input."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
-    options.command = shlex.join(["graphvae", *words])
-    try:
-        options.run(options)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        line = " ".join(str(error).split())
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"graphvae: error: {line}", markup=False)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--seed", type=int, default=0, help="of splits, initialisation and training (default: 0)")
-    common.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
+def add_commands(commands: Commands) -> None:
+    """Adds `demo` and `link-prediction`."""
+    demo = commands.add_parser(
+        "demo", parents=[common_options()], help="link prediction on data that needs no download"
     )
-    common.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
-    parser = argparse.ArgumentParser(prog="graphvae", description="Generative models of graphs.")
-    parser.add_argument("--version", action="version", version=f"graphvae {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", parents=[common], help="link prediction on data that needs no download")
     demo.add_argument("--out", type=Path, default=Path("graphvae-demo"), metavar="DIR", help="default: graphvae-demo")
     demo.set_defaults(run=_demo)
 
-    links = commands.add_parser("link-prediction", parents=[common], help="predict hidden edges of a large graph")
+    links = commands.add_parser(
+        "link-prediction", parents=[common_options()], help="predict hidden edges of a large graph"
+    )
     links.add_argument("--dataset", required=True, metavar="NAME|FILE", help=_dataset_help())
     links.add_argument("--root", type=Path, metavar="DIR", help="folder of data sets (default: $GRAPHVAE_DATA, cache)")
     links.add_argument("--splits", type=int, default=5, metavar="K", help="random splits (default: 5)")
@@ -71,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     links.add_argument("--method", action="append", choices=list(METHODS), help="repeatable (default: all)")
     links.add_argument("--out", type=Path, metavar="DIR", help="write picture, splits and result.json here")
     links.set_defaults(run=_link_prediction)
-    return parser
 
 
 def _dataset_help() -> str:
@@ -81,7 +58,7 @@ def _dataset_help() -> str:
 def _demo(options: argparse.Namespace) -> None:
     options.splits, options.ratio, options.method = 3, "85/5/10", None
     data = standard_library()
-    console = _console()
+    console = new_console()
     console.print(f"Data: {data.fingerprint}", soft_wrap=True)
     console.print("The modules of Python's standard library, joined where one imports the other. A demonstration,")
     console.print("not a benchmark: never compare scores across fingerprints.")
@@ -96,12 +73,12 @@ def _link_prediction(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace, data: Data) -> None:
-    accelerator = _accelerator(options.device)
+    accelerator = accelerator_of(options.device)
     first, second, third = (int(share) for share in options.ratio.split("/"))
     seeds = range(options.seed, options.seed + options.splits)
     splits = [LinkSplit.random(data, (first, second, third), seed) for seed in seeds]
-    _check_outputs(options)
-    console = _console()
+    check_outputs(options)
+    console = new_console()
     outcomes = _run_all(list(dict.fromkeys(options.method or METHODS)), data, splits, accelerator, console)
     rows = [link_prediction.summarise(method, results) for method, results in outcomes.items()]
     count = f"{options.splits} split{'s' * (options.splits > 1)} {options.ratio}"
@@ -173,42 +150,3 @@ def _protocol(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         "latent": link_prediction.LATENT,
         "threads": torch.get_num_threads(),
     }
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    # Without a terminal there is no width to fit, and lines are better left whole.
-    return console if console.is_terminal else Console(highlight=False, width=120)
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """What cannot be written, or drawn, is told before the training rather than after it."""
-    if options.out is not None:
-        plots.new_figure(1, 1)
-        _check_folder(options.out)
-    if options.json is not None:
-        _check_folder(options.json.parent)
-        if options.json.is_dir():
-            raise ValueError(f"--json must be a file, {options.json} is a folder")
-
-
-def _check_folder(folder: Path) -> None:
-    """Makes `folder` and tries it out."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / ".graphvae-trial"
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to the folder {folder} ({error.strerror})") from error
-
-
-def _accelerator(device: str) -> Accelerator:
-    kind = device.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {device}")
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(f"--device {device} asked for, but PyTorch finds no CUDA device; use --device cpu")
-        torch.cuda.set_device(device if ":" in device else "cuda:0")
-    return Accelerator(cpu=kind == "cpu" or not torch.cuda.is_available())

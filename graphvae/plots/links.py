@@ -1,4 +1,4 @@
-"""What people look at: figures of results, drawn without a display."""
+"""The picture of link prediction: ROC curves, reliability, latents."""
 
 from __future__ import annotations
 
@@ -15,28 +15,13 @@ from torch_geometric.data import Data
 
 from graphvae.datasets.splits import LinkSplit
 from graphvae.evaluation.links import Calibration, score_pairs
+from graphvae.plots.figures import COLOURS, new_figure
 from graphvae.recipes.link_prediction import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with any colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _FEWEST_PAIRS = 100
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` by `height` inches.
-
-    Raises:
-        ImportError: matplotlib is not installed; the message has the line that installs it.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'graphvae[plot]'") from error
-    return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
 def link_prediction(outcomes: Mapping[str, Outcome], split: LinkSplit, data: Data, path: Path) -> None:
@@ -50,7 +35,7 @@ def link_prediction(outcomes: Mapping[str, Outcome], split: LinkSplit, data: Dat
     """
     figure = new_figure(15, 4.8)
     roc, reliability, latents = figure.subplots(1, 3)
-    colours = dict(zip(outcomes, _COLOURS * len(outcomes), strict=False))
+    colours = dict(zip(outcomes, COLOURS * len(outcomes), strict=False))
     for method, outcome in outcomes.items():
         _draw_roc(roc, method, outcome, split, colours[method])
         if outcome.calibration is not None:
@@ -98,12 +83,12 @@ def _draw_latents(axes: Axes, method: str, latents: Tensor, data: Data) -> None:
     points = PCA(2).fit_transform(latents.cpu().numpy())
     axes.set(title=f"{method}: latents, two principal components", xticks=[], yticks=[])
     if data.y is None:
-        _scatter(axes, points, _COLOURS[0])
+        _scatter(axes, points, COLOURS[0])
         return
-    common = torch.bincount(data.y).argsort(descending=True)[: len(_COLOURS)].tolist()
+    common = torch.bincount(data.y).argsort(descending=True)[: len(COLOURS)].tolist()
     _scatter(axes, points[~np.isin(data.y.numpy(), common)], "lightgrey")
     names = data.label_names if "label_names" in data else [f"class {label}" for label in range(max(common) + 1)]
-    for label, colour in zip(common, _COLOURS, strict=False):
+    for label, colour in zip(common, COLOURS, strict=False):
         _scatter(axes, points[data.y.numpy() == label], colour, label=names[label])
     axes.legend(fontsize=7, markerscale=2)
 

@@ -1,4 +1,4 @@
-"""Objectives that are useful and are *not* bounds; each says so. Larger is better, one number per graph."""
+"""Objectives of link prediction. None is a bound."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from graphvae.fixed_order import FixedOrderEdges
 from graphvae.graphs import Graphs
 from graphvae.model import GraphVAE
 from graphvae.pairs import softplus
-
-
-def reconstruction(model: GraphVAE, graphs: Graphs) -> Tensor:
-    """Log p(X, A | z) at the encoder's mean: what a plain autoencoder maximises. Not a bound. `(B,)`."""
-    graphs = model.batch(graphs)
-    return model.log_likelihood(graphs, model.posterior(graphs).mean)
 
 
 def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -> Tensor:
@@ -46,7 +40,8 @@ def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -
         raise ValueError("'model' must have an undirected edge factor for the Kipf-Welling objective")
     graphs = model.batch(graphs)
     q = model.posterior(graphs)
-    edges = model.edges(q.rsample(noise), graphs.layout)
+    z = q.rsample(noise)
+    edges = model.edges(z, graphs.layout)
     if isinstance(edges, FixedOrderEdges):
         raise TypeError(
             "'model' must score self loops for the Kipf-Welling objective, DenseEdges has no places for them"
@@ -54,7 +49,7 @@ def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -
     log_likelihood = _weighted_edges(edges, graphs.edge_index)
     if isinstance(q, PointMass):
         return log_likelihood
-    return log_likelihood - q.kl(model.prior(q.layout)) / graphs.layout.sizes**2
+    return log_likelihood - q.kl(model.prior(q.layout), z) / graphs.layout.sizes**2
 
 
 def _weighted_edges(edges: BernoulliEdges, edge_index: Tensor) -> Tensor:
