@@ -177,6 +177,7 @@ def test_objectives_are_the_same_on_compressed_rows(model, x):
     with torch.no_grad():
         model.features.loc.bias.normal_()
         model.encoder.loc.bias.normal_()
+    model.requires_grad_()
     for objective in objectives(x).values():
         values = [objective(model, edgeless(rows)).mean() for rows in (x, compressed(x))]
         torch.testing.assert_close(values[0], values[1], rtol=1e-10, atol=1e-10)
@@ -223,21 +224,22 @@ def test_principal_components_of_any_basis(model, x):
     assert cosines(decoder_columns(model), exact.directions).min() < 0.9
 
 
-STEPS = 1000
+def train(model, x, objective=reconstruction, learning_rate=0.03):
+    fit_linear(model, x, objective, epochs=1000, learning_rate=learning_rate, progress=False)
 
 
 @pytest.mark.parametrize("name", ["uniform", "non-uniform", "nested dropout", "rotation-augmented"])
 def test_regularised_objectives_recover_components_in_order(model, x, name):
     exact = exact_pca(x, LATENT)
-    fit_linear(model, x, objectives(x)[name], epochs=STEPS)
+    train(model, x, objectives(x)[name], 0.01 if name == "rotation-augmented" else 0.03)
     found = principal_components(model).directions if name == "uniform" else decoder_columns(model)
-    assert cosines(found, exact.directions).min() > 0.9999
+    assert cosines(found, exact.directions).min() > 0.999
     assert cosines(principal_components(model, x).directions, exact.directions).min() > 0.9999
 
 
 def test_the_plain_autoencoder_finds_the_space_and_not_the_components(model, x):
     exact = exact_pca(x, LATENT)
-    fit_linear(model, x, epochs=STEPS)
+    train(model, x)
     encoding, decoding = weights(model)
     assert angle(decoder_columns(model), exact.directions) < 1e-3
     least = left_out(x, LATENT)
@@ -246,27 +248,36 @@ def test_the_plain_autoencoder_finds_the_space_and_not_the_components(model, x):
     projection = exact.directions.T @ exact.directions
     torch.testing.assert_close(x @ encoding.T @ decoding.T, x @ projection, rtol=0, atol=1e-3)
     assert cosines(decoder_columns(model), exact.directions).min() < 0.9
-    assert model.features.loc.bias.abs().max() < 1e-6  # Where they started, on centred data.
+    assert not model.features.loc.bias.any()
+    assert not model.encoder.loc.bias.any()
 
 
 def test_shrinkage(model, x):
     """Minima have the lengths of the derivation: (1 - λ/σ²)^½ for a penalty, a product of 1 for nested dropout."""
     variances = exact_pca(x, LATENT).variances
     penalties = NonUniformL2.scaled_to(x, LATENT)
-    fit_linear(model, x, penalties, epochs=STEPS)
+    train(model, x, penalties)
     expected = (1 - torch.tensor(penalties.penalties) / variances).sqrt()
     for lengths in (weights(model)[0].norm(dim=1), weights(model)[1].norm(dim=0)):
-        torch.testing.assert_close(lengths, expected, rtol=1e-4, atol=0)
+        torch.testing.assert_close(lengths, expected, rtol=1e-3, atol=0)
     model = linear_autoencoder(8, LATENT)
-    fit_linear(model, x, NestedDropout(), epochs=STEPS)
+    train(model, x, NestedDropout())
     directions = exact_pca(x, LATENT).directions
     torch.testing.assert_close(weights(model)[1] @ weights(model)[0], directions.T @ directions, rtol=0, atol=1e-3)
 
 
+def test_fewer_codes_lose_at_least_the_variances_left_out(x):
+    for _ in range(20):
+        model = linear_autoencoder(8, LATENT)
+        with torch.no_grad():
+            model.features.loc.weight.copy_(torch.linalg.pinv(model.encoder.loc.weight))
+        assert (x - model.features.loc(model.encoder.loc(x))).square().sum(1).mean() > left_out(x, LATENT)
+
+
 def test_as_many_codes_as_features_copy(x):
     model = linear_autoencoder(8, 8)
-    fit_linear(model, x, epochs=STEPS)
-    assert (x - model.features.loc(model.encoder.loc(x))).square().sum(1).mean() < 1e-10
+    train(model, x)
+    assert (x - model.features.loc(model.encoder.loc(x))).square().sum(1).mean() < 1e-7
 
 
 def test_training_on_compressed_rows_is_training_on_all(x):
@@ -326,7 +337,7 @@ def test_a_penalty_above_a_variance_warns_and_loses_the_component(model, x):
     penalties = (0.01, 0.02, 1.1 * variances[2])
     with pytest.warns(UserWarning, match=r"components \[2\], which will be lost"):
         objective = NonUniformL2.scaled_to(x, LATENT, penalties)
-    fit_linear(model, x, objective, epochs=STEPS)
+    train(model, x, objective)
     with pytest.warns(UserWarning, match="has lost 1 of its 3"):
         decoder_columns(model)
     with pytest.warns(UserWarning, match="has lost 1 of its 3"):
@@ -368,6 +379,9 @@ def test_wrong_arguments(model, x):
 # Probabilistic PCA
 
 
+KINDS = ["shared", "fixed", "each"]
+
+
 def random_vae(scale=None):
     """Random weights, the columns of W not orthogonal."""
     model = linear_vae(8, LATENT, scale)
@@ -377,26 +391,26 @@ def random_vae(scale=None):
     return model
 
 
-@pytest.mark.parametrize("scale", [None, FixedScale(0.8), LearnedScale(8)], ids=["shared", "fixed", "each"])
+@pytest.mark.parametrize("scale", [LearnedScale, lambda: FixedScale(0.8), lambda: LearnedScale(8)], ids=KINDS)
 def test_log_marginal_is_the_density(x, scale):
-    model = random_vae(scale)
+    model = random_vae(scale())
     weight, bias = model.features.loc.weight, model.features.loc.bias
     noise = model.features(torch.zeros(1, LATENT), None).stddev[0] ** 2
     density = torch.distributions.MultivariateNormal(bias, weight @ weight.T + torch.diag(noise))
     torch.testing.assert_close(log_marginal(model, x), density.log_prob(x))
 
 
-@pytest.mark.parametrize("scale", [None, LearnedScale(8)], ids=["shared", "each"])
-def test_expected_elbo_is_the_mean_of_the_elbo(x, scale):
-    model = random_vae(scale)
+@pytest.mark.parametrize("features", [1, 8])
+def test_expected_elbo_is_the_mean_of_the_elbo(x, features):
+    model = random_vae(LearnedScale(features))
     exact = expected_elbo(model, edgeless(x[:5]))
-    draws = torch.stack([elbo(model, edgeless(x[:5])) for _ in range(4000)])
+    draws = elbo(model, edgeless(x[:5].repeat(4000, 1))).view(4000, 5)
     assert ((draws.mean(0) - exact).abs() < 4 * draws.std(0) / 4000**0.5).all()
 
 
-@pytest.mark.parametrize("scale", [None, LearnedScale(8)], ids=["shared", "each"])
-def test_the_best_diagonal_posterior_lacks_the_gap(x, scale):
-    model = random_vae(scale)
+@pytest.mark.parametrize("features", [1, 8])
+def test_the_best_diagonal_posterior_lacks_the_gap(x, features):
+    model = random_vae(LearnedScale(features))
     assert (expected_elbo(model, edgeless(x)) < log_marginal(model, x)).all()
     set_best_posterior(model)
     lacking = log_marginal(model, x) - expected_elbo(model, edgeless(x))
@@ -411,6 +425,7 @@ def test_bounds_are_in_order(x):
     """ELBO < L_2 < L_20 < log p, each by more than its standard error."""
     model = random_vae()
     set_best_posterior(model)
+    x = x.repeat(10, 1)
     draws = [importance_bound(model, edgeless(x), k, noise=torch.randn(k, len(x), LATENT)) for k in (2, 20)]
     values = [expected_elbo(model, edgeless(x)), *draws, log_marginal(model, x)]
     for lower, upper in itertools.pairwise(values):
@@ -421,7 +436,7 @@ def test_bounds_are_in_order(x):
 def test_probabilistic_pca_has_a_tight_bound_and_the_greatest_likelihood():
     digits = torch.tensor(load_digits().data / 16) + 0.3
     model = probabilistic_pca(digits, 10)
-    log_p = log_marginal(model, digits)
+    log_p = log_marginal(model, digits).detach()
     torch.testing.assert_close(expected_elbo(model, edgeless(digits)), log_p, rtol=0, atol=1e-10)
     # Every draw gives log p: where q is the posterior, the weights of importance sampling do not vary.
     torch.testing.assert_close(importance_bound(model, edgeless(digits), 1), log_p, rtol=0, atol=1e-10)
@@ -438,11 +453,11 @@ def test_probabilistic_pca_has_a_tight_bound_and_the_greatest_likelihood():
 
 def test_a_trained_linear_vae_is_probabilistic_pca(x):
     model = linear_vae(8, LATENT)
-    fit_linear(model, x, expected_elbo, epochs=STEPS)
+    train(model, x, expected_elbo)
     closed = probabilistic_pca(x, LATENT)
-    found, best = log_marginal(model, x).mean(), log_marginal(closed, x).mean()
+    found, best = (log_marginal(m, x).mean().detach() for m in (model, closed))
     assert -1e-10 < best - found < 1e-6
-    assert best - expected_elbo(model, edgeless(x)).mean() < 1e-6
+    assert best - expected_elbo(model, edgeless(x)).mean().detach() < 1e-6
     exact = exact_pca(x, LATENT)
     assert cosines(principal_components(model).directions, exact.directions).min() > 0.9999
     best_match = (decoder_columns(model) @ exact.directions.T).abs().max(1)

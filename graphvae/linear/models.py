@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -41,16 +40,18 @@ class LinearWeights(NamedTuple):
 def linear_autoencoder(features: int, latent: int) -> GraphVAE:
     r"""The autoencoder with codes V x and reconstructions U z, for centred data (`centred`).
 
-    With it `objectives.reconstruction` is \(-\lVert x - U V x \rVert^2 - \frac F2 \log \pi\). There are biases, which
-    start at 0 and, on centred data, stay there.
+    With it `objectives.reconstruction` is \(-\lVert x - U V x \rVert^2 - \frac F2 \log \pi\). Its
+    biases are kept at 0: what one layer adds the other can take away, which would leave them adrift.
 
     Args:
         features: Number F of features.
         latent: Number K of codes.
     """
     check_positive(features=features, latent=latent)
-    encoder = PointEncoder(nn.Identity(), features, latent)
-    return GraphVAE(StandardNormal(latent), encoder, features=_decoder(features, latent, FixedScale(math.sqrt(0.5))))
+    encoder, decoder = PointEncoder(nn.Identity(), features, latent), _decoder(features, latent, FixedScale(0.5**0.5))
+    encoder.loc.bias.requires_grad_(False)
+    decoder.loc.bias.requires_grad_(False)
+    return GraphVAE(StandardNormal(latent), encoder, features=decoder)
 
 
 def linear_vae(features: int, latent: int, scale: nn.Module | None = None) -> GraphVAE:
