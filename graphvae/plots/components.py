@@ -22,7 +22,7 @@ def components(found: Sequence[Found], data: Samples, path: Path) -> None:
     assert data.image is not None
     height, width = data.image
     columns = len(found[0].directions)
-    figure = new_figure(1.05 * columns + 2.2, (1.05 * height / width + 0.32) * len(found) + 0.5)
+    figure = new_figure(1.05 * columns + 2.2, (1.05 * height / width + 0.22) * len(found) + 0.5)
     axes = figure.subplots(len(found), columns, squeeze=False)
     for row, method in zip(axes, found, strict=True):
         for place, (each, direction, cosine) in enumerate(zip(row, method.directions, method.cosines, strict=True)):
