@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from rich.progress import Progress
 
 from graphvae import plots
+from graphvae.corruptions import GaussianNoise, MaskingNoise
 from graphvae.datasets.vectors import Samples
-from graphvae.recipes import components, latent_space
+from graphvae.recipes import components, denoising, latent_space
 from graphvae.recipes.vectors import Task, run
 
 Rows = list[dict[str, Any]]
@@ -45,6 +46,19 @@ def _reconstructions(data: Samples, seed: int, accelerator: Accelerator, progres
     return [{"method": method} | outcome.numbers for method, outcome in outcomes.items()]
 
 
+def _denoising_field(_: None, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
+    field = denoising.spiral(seed, accelerator=accelerator, progress=progress)
+    plots.denoising_field(field, path)
+    return [field.numbers]
+
+
+def _denoised_digits(data: Samples, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
+    noises = (GaussianNoise(0.5), MaskingNoise(0.5))
+    results = [denoising.digits(noise, data, seed, accelerator=accelerator, progress=progress) for noise in noises]
+    plots.denoised_digits(results, path)
+    return [{"noise": str(result.corruption)} | result.numbers for result in results]
+
+
 def _latent_space(data: Samples, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
     frames = latent_space.develop(data, seed, accelerator=accelerator, progress=progress)
     plots.latent_space(frames, data, path)
@@ -54,5 +68,7 @@ def _latent_space(data: Samples, seed: int, accelerator: Accelerator, progress: 
 FIGURES = {
     "components": Figure(_components, "digits"),
     "reconstructions": Figure(_reconstructions, "digits"),
+    "denoising-field": Figure(_denoising_field, None),
+    "denoised-digits": Figure(_denoised_digits, "digits"),
     "latent-space": Figure(_latent_space, "digits"),
 }
