@@ -20,7 +20,7 @@ from graphvae.recipes.reporting import document, write_json
 
 RESULTS = Path(__file__).parent / "results"
 NOISES = (0.1, 0.3, 0.5)
-CORRUPTIONS = (GaussianNoise(0.3), GaussianNoise(0.5), MaskingNoise(0.5), SaltAndPepper(0.3))
+CORRUPTIONS = (GaussianNoise(0.3), MaskingNoise(0.5), SaltAndPepper(0.3))
 Row = dict[str, Any]
 
 

@@ -61,7 +61,7 @@ class Plan:
 
 MIXTURE_PLAN = Plan(steps=4000, batch_size=512, rate=3e-3)
 SPIRAL_PLAN = Plan(steps=6000, batch_size=1024, rate=5e-3)
-DIGITS_PLAN = Plan(steps=4000, batch_size=256, rate=1e-3)
+DIGITS_PLAN = Plan(steps=4000, batch_size=128, rate=1e-3)
 
 
 @dataclass(frozen=True)
