@@ -36,7 +36,7 @@ def fit_linear(
         x: `(N, F)` rows, centred for an autoencoder, in the model's precision.
         objective: Quadratic in x: `objectives.reconstruction` or one of `linear`.
         epochs: Steps.
-        learning_rate: Of the first step.
+        learning_rate: Of the first step; 0.03 suits a `linear_vae`, whose weights have the scale of the data.
         accelerator: As in `fit`.
         progress: As in `fit`.
     """
