@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributions as dist
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from graphvae.layout import Layout
 from graphvae.pairs import sigmoid_sum, softplus_sum
@@ -48,6 +49,10 @@ class PerGraph:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` `(N, ...)`, summed over the rows of each graph: `(B,)`."""
+        logits = vars(self.base).get("logits") if type(self.base) is dist.Bernoulli else None
+        if logits is not None and logits.shape == value.shape:
+            # As torch has it, with the sign changed once a graph instead of once a value.
+            return -self.layout.sum(binary_cross_entropy_with_logits(logits, value, reduction="none"))
         return self.layout.sum(self.base.log_prob(value))
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:

@@ -36,7 +36,7 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
         ValueError: An index out of range, a non-finite feature, a self loop, a duplicate edge, an edge without its
             reverse, an empty graph or list; the message names the place and the fix.
     """
-    if isinstance(graphs, Batch) and has_layout(graphs) and (directed or not graphs.directed):
+    if isinstance(graphs, Batch) and has_layout(graphs) and (directed or not field(graphs, "directed")):
         return graphs
     if isinstance(graphs, (list, tuple, Dataset)):
         graphs = Batch.from_data_list(check_collation(graphs, directed))
@@ -54,10 +54,14 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
     return batch_of(graphs.x, edge_index, layout, directed)
 
 
+def field(graphs: Data, name: str) -> Any:
+    """What a graph or batch holds under a name, or None: PyG's attributes take ten times as long."""
+    return graphs._store._mapping.get(name)
+
+
 def has_layout(graphs: Data) -> bool:
     """Whether `graphs` is a batch this library checked, and has not been resized since."""
-    fields = graphs._store._mapping  # Attributes of a PyG batch take ten times as long, and every step asks.
-    layout, x, num_nodes = fields.get("layout"), fields.get("x"), fields.get("num_nodes")
+    layout, x, num_nodes = (field(graphs, name) for name in ("layout", "x", "num_nodes"))
     rows = num_nodes if x is None else x.size(0)
     return isinstance(layout, Layout) and layout.num_rows == rows == num_nodes
 

@@ -49,19 +49,24 @@ def convolved(module: nn.Module, x: Tensor, edge_index: Tensor, **batch: Tensor 
         edge_index: `(2, E)`.
         batch: Nothing, or `batch` `(N,)`.
     """
-    if _no_edges(edge_index) and x.layout == torch.strided and x.dim() == 2 and not _observed(module):
-        if getattr(type(module), "forward", None) is BasicGNN.forward:
-            return _basic_network(module, x, edge_index, **batch)
-        form = _FORMS.get(type(module))
-        out = None if form is None else form(module, x)
-        if out is not None:
-            return out
-    return module(x, edge_index, **batch)
+    kind = type(module)
+    form = _FORMS.get(kind)
+    basic = form is None and kind.forward is BasicGNN.forward
+    if (form is None and not basic) or not _no_edges(edge_index) or not _dense(x) or _observed(module):
+        return module(x, edge_index, **batch)
+    if form is None:
+        return _basic_network(module, x, edge_index, **batch)
+    out = form(module, x)
+    return module(x, edge_index, **batch) if out is None else out
 
 
 def _no_edges(edge_index: Tensor) -> bool:
     # A shape is known on the host; of a sparse adjacency matrix it says nothing.
-    return edge_index.layout == torch.strided and edge_index.dim() == 2 and edge_index.size(1) == 0
+    return edge_index.size(-1) == 0 and edge_index.layout == torch.strided and edge_index.dim() == 2
+
+
+def _dense(x: Tensor) -> bool:
+    return x.layout == torch.strided and x.dim() == 2
 
 
 def _observed(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
 from graphvae.fixed_order import FixedOrderEdges
-from graphvae.graphs import Graphs, as_batch, batch_of
+from graphvae.graphs import Graphs, as_batch, batch_of, field
 from graphvae.layout import Layout
 from graphvae.orderings import Ordering
 from graphvae.sparse import entry
@@ -96,15 +96,15 @@ class GraphVAE(nn.Module):
         Raises:
             TypeError, ValueError: As `as_batch`, and for features the likelihood gives no probability.
         """
-        batch = as_batch(graphs, directed=self.edges is None or self.edges.directed)
+        edges, features = self.edges, self.features
+        batch = as_batch(graphs, directed=edges is None or edges.directed)
         anchor = _first_parameter(self)
-        features = () if self.features is None else (self.features.features, self.features.support)
-        facts = _facts(anchor.dtype, *features)
-        if batch.get("checked_for") != facts:
+        facts = _facts(anchor.dtype, *(() if features is None else (features.features, features.support)))
+        if field(batch, "checked_for") != facts:
             self._check(batch, anchor.dtype)
             batch = copy.copy(batch)
             batch.checked_for = facts
-        return batch if batch.edge_index.device == anchor.device else copy.copy(batch).to(anchor.device)
+        return batch if field(batch, "edge_index").device == anchor.device else copy.copy(batch).to(anchor.device)
 
     def _check(self, batch: Batch, dtype: torch.dtype) -> None:
         if batch.x is None:
@@ -127,7 +127,7 @@ class GraphVAE(nn.Module):
     def posterior(self, graphs: Graphs) -> PerGraph | PointMass:
         """q(Z | X, A)."""
         batch = self.batch(graphs)
-        return self.encoder(batch.x, batch.edge_index, layout=batch.layout)
+        return self.encoder(field(batch, "x"), field(batch, "edge_index"), layout=field(batch, "layout"))
 
     def log_likelihood(self, graphs: Graphs, z: Tensor, exact: bool = False) -> Tensor:
         """Log p(n) + log p(A | z) + log p(X | A, z) of the factors given, in nats: `(B,)`.
@@ -143,19 +143,20 @@ class GraphVAE(nn.Module):
             ValueError: A factor does not give one number per graph; or it estimates and `exact` was asked for.
         """
         batch = self.batch(graphs)
+        x, edge_index, layout = (field(batch, name) for name in ("x", "edge_index", "layout"))
         parts: dict[str, Tensor] = {}
         if self.sizes is not None:
-            parts["sizes"] = self.sizes().log_prob(batch.layout.sizes)
+            parts["sizes"] = self.sizes().log_prob(layout.sizes)
         if self.edges is not None:
-            edges = self.edges(z, batch.layout)
+            edges = self.edges(z, layout)
             if exact:
                 self.check_exact(edges)
-            parts["edges"] = edges.log_prob(batch.edge_index)
+            parts["edges"] = edges.log_prob(edge_index)
         if self.features is not None:
-            parts["features"] = self.features(z, batch.edge_index, batch.layout).log_prob(batch.x.to_dense())
+            parts["features"] = self.features(z, edge_index, layout).log_prob(x.to_dense())
         for name, value in parts.items():
-            if value.shape != (batch.layout.num_graphs,):
-                count = f"each of the {batch.layout.num_graphs} graphs, got shape {tuple(value.shape)}"
+            if value.shape != (layout.num_graphs,):
+                count = f"each of the {layout.num_graphs} graphs, got shape {tuple(value.shape)}"
                 raise ValueError(f"'{name}' must give one log-probability for {count}; does it pass 'layout' on?")
         return torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
 
@@ -202,11 +203,16 @@ class GraphVAE(nn.Module):
 
 
 def _first_parameter(module: nn.Module) -> nn.Parameter:
-    """`next(module.parameters())`, which takes several times as long."""
-    for part in module.modules():
+    """Some parameter: `next(module.parameters())` takes several times as long, and every step asks."""
+    waiting: list[nn.Module | None] = [module]
+    while waiting:
+        part = waiting.pop()
+        if part is None:
+            continue
         for parameter in part._parameters.values():
             if parameter is not None:
                 return parameter
+        waiting.extend(part._modules.values())
     raise ValueError("'model' must have a parameter, whose type and device say those of its data; it has none")
 
 

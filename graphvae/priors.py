@@ -18,6 +18,7 @@ from torch.distributions import (
 )
 
 from graphvae.distributions import PerGraph, TableOfSizes
+from graphvae.families import ZeroOneNormal
 from graphvae.layout import Layout
 from graphvae.sparse import at_least_single
 from graphvae.validation import check_positive
@@ -31,6 +32,7 @@ class StandardNormal(nn.Module):
     """
 
     zero: Tensor
+    one: Tensor
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -38,11 +40,12 @@ class StandardNormal(nn.Module):
             raise ValueError(f"'latent' must be positive, got {latent}")
         self.latent = latent
         self.register_buffer("zero", torch.zeros(()), persistent=False)
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     def forward(self, layout: Layout) -> PerGraph:
         """The prior of `(N, D)` latents with this layout."""
-        loc = self.zero.expand(layout.num_rows, self.latent)
-        return PerGraph(Normal(loc, torch.ones_like(self.zero).expand_as(loc), validate_args=False), layout)
+        shape = (layout.num_rows, self.latent)
+        return PerGraph(ZeroOneNormal(self.zero.expand(shape), self.one.expand(shape)), layout)
 
 
 class NormalMixture(nn.Module):

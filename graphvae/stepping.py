@@ -12,6 +12,8 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+_SMALL = 2**16  # Numbers; so few are copied sooner than summed up one tensor after another.
+
 
 class Stepper:
     """Takes steps through accelerate; or past it, where it would change nothing and costs as much as a small model.
@@ -61,7 +63,10 @@ def _all_finite(tensors: list[Tensor]) -> bool:
     if device.type == "cpu":
         # A value that is not finite makes its sum so, and sums take a thirtieth of the time of the largest value. They
         # may also overflow; the largest value decides then.
-        sums = [tensor.sum().to(device) for tensor in tensors]
-        if math.isfinite(torch.stack(sums).sum().item()):
+        if sum(tensor.numel() for tensor in tensors) < _SMALL:
+            total = torch.cat([tensor.reshape(-1) for tensor in tensors]).sum()
+        else:
+            total = torch.stack([tensor.sum().to(device) for tensor in tensors]).sum()
+        if math.isfinite(total.item()):
             return True
     return math.isfinite(nn.utils.get_total_norm(tensors, norm_type=torch.inf).item())

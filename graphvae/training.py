@@ -217,8 +217,7 @@ def _epoch(
     report: Callable[[float], None],
 ) -> float:
     stepper = Stepper(optimizer, accelerator)
-    total: Tensor | float = 0.0
-    count = 0
+    total, count = 0.0, 0
     for done, batch in enumerate(batches, 1):
         values = step(batch)
         if values.shape != (batch.layout.num_graphs,):
@@ -236,9 +235,9 @@ def _epoch(
         stepper.step()
         if scheduler is not None:
             scheduler.step()
-        total, count = total + values.detach().sum(), count + values.numel()
+        total, count = total + values.numel() * mean.item(), count + values.numel()
         report(epoch - 1 + done / len(batches))
-    return float(total) / count
+    return total / count
 
 
 @torch.no_grad()
