@@ -34,7 +34,7 @@ class Figure:
 
 def _components(data: Samples, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
     data = components.reduced(data)
-    found = components.compare(data, seed, accelerator=accelerator, progress=progress)
+    found = components.compare(data, seed, epochs=components.EPOCHS, accelerator=accelerator, progress=progress)
     plots.components(found, data, path)
     return [{"method": one.name, "smallest cosine": min(one.cosines), "largest angle": one.angle} for one in found]
 
@@ -47,20 +47,20 @@ def _reconstructions(data: Samples, seed: int, accelerator: Accelerator, progres
 
 
 def _denoising_field(_: None, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
-    field = denoising.spiral(seed, accelerator=accelerator, progress=progress)
+    field = denoising.spiral(seed, plan=denoising.SPIRAL_PLAN, accelerator=accelerator, progress=progress)
     plots.denoising_field(field, path)
     return [field.numbers]
 
 
 def _denoised_digits(data: Samples, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
     noises = (GaussianNoise(0.5), MaskingNoise(0.5))
-    results = [denoising.digits(noise, data, seed, accelerator=accelerator, progress=progress) for noise in noises]
+    results = [denoising.digits(noise, data, seed, denoising.DIGITS_PLAN, accelerator, progress) for noise in noises]
     plots.denoised_digits(results, path)
     return [{"noise": str(result.corruption)} | result.numbers for result in results]
 
 
 def _latent_space(data: Samples, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
-    frames = latent_space.develop(data, seed, accelerator=accelerator, progress=progress)
+    frames = latent_space.develop(data, seed, latent_space.EPOCHS, accelerator, progress)
     plots.latent_space(frames, data, path)
     return [{"epoch": frame.epoch} | frame.numbers for frame in frames]
 

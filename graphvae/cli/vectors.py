@@ -17,7 +17,7 @@ from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_
 from graphvae.cli.figures import FIGURES, Figure
 from graphvae.datasets.vectors import Samples, vectors
 from graphvae.recipes.reporting import document, write_json
-from graphvae.recipes.vectors import METHODS, Outcome, Task, run
+from graphvae.recipes.vectors import METHODS, STEPS, Outcome, Task, run
 
 _LEGEND = """error/vector: squared error of test vectors, summed over features. share: of the variance, that is left.
 Methods that are trained choose their epoch on a tenth of the training vectors, never on the test vectors."""
@@ -38,6 +38,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder of data sets (default: $GRAPHVAE_DATA, cache)")
     parser.add_argument("--method", action="append", choices=list(METHODS), help="repeatable (default: all)")
     parser.add_argument("--latent", type=int, metavar="D", help="numbers to reduce to (default: by the data's size)")
+    parser.add_argument("--steps", type=int, metavar="N", help=f"optimiser steps of each training (default: {STEPS})")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write pictures and result.json here")
     parser.set_defaults(run=_vectors)
 
@@ -55,8 +56,8 @@ def _figure(options: argparse.Namespace) -> None:
         raise ValueError(
             f"expected 'figure NAME' with NAME one of {', '.join(FIGURES)}, got {' '.join(options.figure)}"
         )
-    if options.method or options.latent:
-        raise ValueError("--method and --latent are not for figures, which have their own")
+    if options.method or options.latent or options.steps:
+        raise ValueError("--method, --latent and --steps are not for figures, which have their own")
     figure = FIGURES[name]
     if options.dataset is not None and figure.dataset is None:
         raise ValueError(f"--dataset is not for the figure {name}, which makes its own data")
@@ -80,24 +81,27 @@ def _drawn(figure: Figure, data: Samples | None, options: argparse.Namespace, pa
 
 
 def _compare(options: argparse.Namespace) -> None:
-    if options.latent is not None and options.latent < 1:
-        raise ValueError(f"--latent must be positive, got {options.latent}")
+    for name in ("latent", "steps"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be positive, got {value}")
     accelerator = accelerator_of(options.device)
     check_outputs(options)
     data = vectors(options.dataset or "digits", options.root)
     outcomes: dict[str, Outcome] = {}
+    steps = options.steps or STEPS
     with Progress(console=Console(stderr=True), transient=True) as progress:
         total = progress.add_task("", total=len(options.method or METHODS))
         for method in dict.fromkeys(options.method or METHODS):
             progress.update(total, description=method)
-            task = Task(data, options.seed, accelerator, options.latent, progress=progress)
+            task = Task(data, options.seed, accelerator, options.latent, steps=steps, progress=progress)
             outcomes[method] = run(method, task)
             progress.advance(total)
     rows = [{"method": method} | outcome.numbers for method, outcome in outcomes.items()]
     console = new_console()
     console.print(_table(rows, data))
     console.print(_LEGEND)
-    result = document(options.command, _facts(data), options.seed, rows)
+    result = document(options.command, _facts(data) | {"steps": steps}, options.seed, rows)
     if options.json is not None:
         write_json(result, options.json)
     if options.out is not None:

@@ -31,7 +31,7 @@ from graphvae.recipes.principal_components import fit_linear
 from graphvae.recipes.seeded import seeded
 from graphvae.training import Objective
 
-LATENT = 8
+LATENT, EPOCHS = 8, 10_000
 _MOST_PIXELS = 1000
 
 
@@ -71,6 +71,7 @@ def compare(
     data: Samples,
     seed: int = 0,
     latent: int = LATENT,
+    epochs: int = EPOCHS,
     accelerator: Accelerator | None = None,
     progress: bool | Progress = True,
 ) -> list[Found]:
@@ -80,6 +81,7 @@ def compare(
         data: Of which `train` is used.
         seed: Of the initial weights.
         latent: K.
+        epochs: Steps of each training.
         accelerator: As for `fit`.
         progress: As for `fit`.
     """
@@ -96,7 +98,7 @@ def compare(
     for name, (objective, read) in methods.items():
         with seeded(seed):
             model = linear_autoencoder(x.size(1), latent).double()
-        fit_linear(model, x, objective, accelerator=accelerator, progress=progress)
+        fit_linear(model, x, objective, epochs=epochs, accelerator=accelerator, progress=progress)
         found.append(_found(name, read(model).cpu(), exact))
     return found
 

@@ -37,7 +37,7 @@ class Frame:
         epoch: When.
         codes: `(M, 2)` posterior means.
         samples: `(64, F)` means of p(x | z) for z drawn from the prior, the same z in every frame.
-        numbers: `elbo`, the mean in nats; `purity`, the share of the ten nearest codes that are of the same class (None
+        numbers: `elbo`, the mean in nats; `purity`, the share of the (up to ten) nearest codes that are of the same class (None
             without classes); `mean` and `variance`, two each, of the aggregated posterior: 0 and 1 if it is the prior.
     """
 
@@ -53,9 +53,10 @@ def frame(model: GraphVAE, data: Samples, z: Tensor, epoch: int) -> Frame:
     test = model.batch(edgeless(data.test))
     q = model.posterior(test)
     codes, spread = q.mean.cpu(), FreeNormal.of(q).log_scale.cpu().exp()
+    neighbors = min(10, len(codes) - 1)
     numbers = {
         "elbo": float(elbo(model, test).mean()),
-        "purity": None if data.test_labels is None else knn_purity(codes, data.test_labels),
+        "purity": None if data.test_labels is None else knn_purity(codes, data.test_labels, neighbors),
         "mean": codes.mean(0).tolist(),
         "variance": (codes.var(0) + spread.square().mean(0)).tolist(),
     }
