@@ -188,7 +188,8 @@ def mixture(
     with seeded(seed):
         x, clean = p.sample((50_000,)), p.sample((20_000,))
         noisy = GaussianNoise(noise)(edgeless(clean))
-        network = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
+        hidden = [layer for _ in range(2) for layer in (nn.Linear(64, 64), nn.SiLU())]
+        network = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), *hidden, nn.Linear(64, 2))
         model = residual(network, 2, noise) if through_score else direct(2, 64, 64, noise)
     train(model, x, GaussianNoise(noise), plan, seed, accelerator, progress)
     with torch.no_grad():
