@@ -7,9 +7,9 @@ weights; `seconds` are process CPU time of one training. All rows of the data ar
 
 A row has, over the K components: `cosine`, the smallest |cosine| with the exact component of the same place, as the
 method claims to give it (SVD of the decoder for uniform L2, probabilistic PCA and the linear VAE, columns of the
-decoder in their order otherwise); `cosine_with_data`, the same of `principal_components(model, x)`; `angle`, the largest
-principal angle to the exact space, in radians; `excess`, the squared error over the least possible, less 1; for
-Gaussian models `nats`, what log p(x) per row lacks of its maximum, and `gap`, log p(x) less the ELBO.
+decoder in their order otherwise); `cosine_with_data`, the same of `principal_components(model, x)`; `angle`, the
+largest principal angle to the exact space, in radians; `excess`, the squared error over the least possible, less 1;
+for Gaussian models `nats`, what log p(x) per row lacks of its maximum, and `gap`, log p(x) less the ELBO.
 
 Controls: plain (no component is found), non-uniform L2 with evenly spaced penalties (linspace(.05, .5) of the K-th
 variance), rotations without the penalty.
