@@ -9,7 +9,11 @@ import runpy
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "README.md", *(HERE.parent / "docs" / name for name in ("performance.md", "bounds.md"))]
+PAGES = [
+    page
+    for page in (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
+    if "<!-- end -->" in page.read_text()
+]
 _BLOCK = re.compile(r"(<!-- (\d\d_\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -19,11 +19,23 @@ from torch_geometric import nn as pyg
 from torch_geometric.nn import GATv2Conv, MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
-from graphvae import backbones, controls, edges, encoders, estimates, features, model, orderings, priors, proposals
+from graphvae import (
+    backbones,
+    controls,
+    denoisers,
+    edges,
+    encoders,
+    estimates,
+    features,
+    model,
+    orderings,
+    priors,
+    proposals,
+)
 from graphvae.library_arguments import READ_ELSEWHERE, aggregation
 
 _registered: dict[str, type[nn.Module]] = {}
-_OURS = (model, encoders, priors, edges, estimates, proposals, controls, features, orderings, backbones)
+_OURS = (model, encoders, priors, edges, estimates, proposals, controls, features, denoisers, orderings, backbones)
 # PyG's Sequential makes Python code out of its strings; a file must not get to do that. Use `backbones.Stack`.
 _REFUSED = (pyg.Sequential,)
 _TRANSIENT = ("training",)

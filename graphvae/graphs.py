@@ -133,7 +133,11 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
 
 
 def with_features(graphs: Batch, x: Tensor) -> Batch:
-    """A checked batch with other features `x`, of the shape and kind of its own; the rest is shared."""
+    """A checked batch with other features `x`, of the shape and kind of its own; the rest is shared.
+
+    What a model has checked of the batch counts for the new one: an encoder may be shown corrupted features that the
+    likelihood, which is asked for the clean ones, gives no probability.
+    """
     batch = copy.copy(graphs)
     batch._store._mapping["x"] = x
     return batch

@@ -11,6 +11,7 @@ from torch_geometric.nn.aggr import SumAggregation
 from conftest import random_graph
 from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
 from graphvae.backbones import Nodewise
+from graphvae.corruptions import GaussianNoise, MaskingNoise
 from graphvae.distributions import PerGraph
 from graphvae.edges import Bilinear, DenseEdges, InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
@@ -20,6 +21,7 @@ from graphvae.masking import LinkBatches
 from graphvae.nonedges import NonEdges
 from graphvae.objectives import (
     WarmUp,
+    denoising,
     fix_optimal_scale,
     free_bits,
     kipf_welling,
@@ -348,3 +350,68 @@ def test_kipf_welling_takes_a_prior_without_a_closed_kl(batch):
     model.prior = NormalMixture(3, 2)
     expected = with_kl - (q.log_prob(z) - model.prior(q.layout).log_prob(z)) / sizes**2
     torch.testing.assert_close(kipf_welling(model, batch, noise), expected)
+
+
+def _mlp(*widths):
+    return torch.nn.Sequential(torch.nn.Linear(widths[0], widths[1]), torch.nn.Tanh(), torch.nn.Linear(*widths[1:]))
+
+
+def test_denoising_on_edgeless_graphs_is_the_vector_autoencoder_bitwise():
+    encode, decode = _mlp(5, 8, 8), _mlp(3, 8, 8)
+    features = GaussianFeatures(Nodewise(decode), 8, 5, FixedScale(0.3))
+    model = GraphVAE(StandardNormal(3), PointEncoder(Nodewise(encode), 8, 3), features=features)
+    x = torch.randn(20, 5)
+    torch.manual_seed(1)
+    found = denoising(model, edgeless(x), GaussianNoise(0.3))
+    torch.manual_seed(1)
+    z = model.encoder.loc(encode(x + 0.3 * torch.randn(20, 5)))
+    expected = torch.distributions.Normal(features.loc(decode(z)), 0.3).log_prob(x).sum(1)
+    assert torch.equal(found, expected)
+    gradients = [
+        torch.autograd.grad(value.sum(), [*encode.parameters(), *decode.parameters()]) for value in (found, expected)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_denoising_encodes_the_corrupted_and_scores_the_clean():
+    batch = as_batch([random_graph(n, 0.4, seed=n) for n in (6, 1, 9)])
+    batch.x = (batch.x > 0).double()
+    features = BernoulliFeatures(GCN(3, 6, 1), 6, 5)
+    model = GraphVAE(StandardNormal(3), PointEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3), features)
+    torch.manual_seed(1)
+    found = denoising(model, batch, GaussianNoise(0.5))
+    torch.manual_seed(1)
+    z = model.encoder(batch.x + 0.5 * torch.randn(16, 5), batch.edge_index).mean
+    torch.testing.assert_close(found, model.log_likelihood(batch, z))
+
+
+def test_denoising_with_a_density_is_the_elbo_with_the_corrupted_posterior():
+    """With the posterior of the corrupted graph in place of that of the clean one it is an ELBO, KL and all."""
+    batch = as_batch([random_graph(n, 0.4, seed=n) for n in (6, 1, 9)])
+    model = GraphVAE(StandardNormal(3), NormalEncoder(GCN(5, 8, 2), 8, 3), InnerProduct(0.3))
+    noise = torch.randn(16, 3)
+    torch.testing.assert_close(
+        denoising(model, batch, lambda graphs: graphs, noise=noise), elbo(model, batch, 1, noise)
+    )
+    torch.manual_seed(1)
+    found = denoising(model, batch, MaskingNoise(0.5), beta=2.0, noise=noise)
+    torch.manual_seed(1)
+    q = model.posterior(MaskingNoise(0.5)(batch))
+    expected = model.log_likelihood(batch, q.rsample(noise)) - 2 * q.kl(model.prior(q.layout))
+    torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_denoising_with_a_density_is_below_the_likelihood():
+    """Linear-Gaussian: x = z + 0.5 noise, so log p(x) is known; the encoder is the exact posterior of clean x."""
+    features = GaussianFeatures(Nodewise(torch.nn.Identity()), 1, 1, FixedScale(0.5))
+    model = GraphVAE(StandardNormal(1), NormalEncoder(Nodewise(torch.nn.Identity()), 1, 1), features=features)
+    features.loc.weight.fill_(1.0), features.loc.bias.zero_()
+    model.encoder.loc.weight.fill_(0.8)
+    model.encoder.log_scale.weight.zero_(), model.encoder.log_scale.bias.fill_(0.5 * torch.tensor(0.2).log())
+    x = torch.full((100_000, 1), 0.7)
+    exact = torch.distributions.Normal(0.0, 1.25**0.5).log_prob(x[0])
+    torch.testing.assert_close(elbo(model, edgeless(x)).mean(), exact[0], rtol=0, atol=0.02)
+    values = denoising(model, edgeless(x), GaussianNoise(0.4))
+    gap = (0.8 * 0.4) ** 2 / 2 / 0.2  # KL of N(m + 0.8 * 0.4 ε, 0.2) to N(m, 0.2), in expectation.
+    assert abs(exact[0] - gap - values.mean()) < 4 * values.std() / len(x) ** 0.5

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from graphvae import __version__
-from graphvae.cli import links
+from graphvae.cli import links, vectors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,4 +34,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"graphvae {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     links.add_commands(commands)
+    vectors.add_commands(commands)
     return parser

@@ -1,6 +1,18 @@
 """What people look at: figures of results, drawn without a display."""
 
+from graphvae.plots.components import components
+from graphvae.plots.denoising import denoised_digits, denoising_field
 from graphvae.plots.figures import new_figure
+from graphvae.plots.latent_space import latent_space
 from graphvae.plots.links import link_prediction
+from graphvae.plots.reconstructions import reconstructions
 
-__all__ = ["link_prediction", "new_figure"]
+__all__ = [
+    "components",
+    "denoised_digits",
+    "denoising_field",
+    "latent_space",
+    "link_prediction",
+    "new_figure",
+    "reconstructions",
+]

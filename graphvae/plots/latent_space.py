@@ -50,9 +50,9 @@ def latent_space(frames: Sequence[Frame], data: Samples, path: Path) -> None:
 
 
 def _draw_codes(axes: Axes, frame: Frame, data: Samples) -> None:
-    labels = torch.zeros(len(frame.codes)) if data.test_labels is None else data.test_labels
     from matplotlib import colormaps
 
+    labels = torch.zeros(len(frame.codes)) if data.test_labels is None else data.test_labels
     for place, label in enumerate(labels.unique().tolist()):
         points = frame.codes[labels == label].numpy()
         colour = colormaps["tab10"](place % 10)

@@ -15,7 +15,7 @@ from torch.optim import Adam
 
 from graphvae.bounds import elbo
 from graphvae.datasets.vectors import Samples
-from graphvae.encoders import NormalEncoder
+from graphvae.encoders import FreeNormal, NormalEncoder
 from graphvae.evaluation.vectors import decoded, knn_purity
 from graphvae.features import GaussianFeatures, LearnedScale
 from graphvae.graphs import edgeless
@@ -52,12 +52,12 @@ def frame(model: GraphVAE, data: Samples, z: Tensor, epoch: int) -> Frame:
     """What a model does with the test vectors, and with latents `z` `(64, 2)`, after an epoch."""
     test = model.batch(edgeless(data.test))
     q = model.posterior(test)
-    codes = q.mean.cpu()
+    codes, spread = q.mean.cpu(), FreeNormal.of(q).log_scale.cpu().exp()
     numbers = {
         "elbo": float(elbo(model, test).mean()),
         "purity": None if data.test_labels is None else knn_purity(codes, data.test_labels),
         "mean": codes.mean(0).tolist(),
-        "variance": (codes.var(0) + q.stddev.cpu().square().mean(0)).tolist(),
+        "variance": (codes.var(0) + spread.square().mean(0)).tolist(),
     }
     return Frame(epoch, codes, decoded(model, z).cpu(), numbers)
 
