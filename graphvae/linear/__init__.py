@@ -9,7 +9,7 @@ Objectives differ in what they do about that:
 | `objectives.reconstruction` | by `principal_components(model, x)` only |
 | `UniformL2` | the left singular vectors of U, by `principal_components(model)` |
 | `NonUniformL2`, `NestedDropout`, `RotationAugmented` | the columns of U, in order, by `decoder_columns(model)` |
-| `expected_elbo`, `bounds.elbo` of a `linear_vae` | the columns of U in some order, by `principal_components(model)` |
+| `analytic_elbo`, `bounds.elbo` of a `linear_vae` | the columns of U in some order, by `principal_components(model)` |
 
 where the first K + 1 variances differ. All of them see data through mean and covariance alone, so
 
@@ -31,8 +31,8 @@ from graphvae.linear.components import (
 from graphvae.linear.models import linear_autoencoder, linear_vae
 from graphvae.linear.objectives import NestedDropout, NonUniformL2, RotationAugmented, UniformL2
 from graphvae.linear.probabilistic import (
+    analytic_elbo,
     diagonal_gap,
-    expected_elbo,
     log_marginal,
     probabilistic_pca,
     set_best_posterior,
@@ -44,12 +44,12 @@ __all__ = [
     "NonUniformL2",
     "RotationAugmented",
     "UniformL2",
+    "analytic_elbo",
     "centred",
     "compressed",
     "decoder_columns",
     "diagonal_gap",
     "exact_pca",
-    "expected_elbo",
     "linear_autoencoder",
     "linear_vae",
     "log_marginal",

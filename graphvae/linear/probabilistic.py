@@ -67,7 +67,7 @@ def set_best_posterior(model: GraphVAE) -> None:
     encoder.log_scale.bias.copy_(-precision.diagonal().log() / 2)
 
 
-def expected_elbo(model: GraphVAE, graphs: Graphs) -> Tensor:
+def analytic_elbo(model: GraphVAE, graphs: Graphs) -> Tensor:
     r"""The ELBO of a linear VAE with its expectation in closed form: `bounds.elbo` without noise. `(B,)`.
 
     \(E_q \log p(x | z) = \log p(x | \mu) - \frac12 \sum_k \sigma_k^2 \lVert \Psi^{-1/2} w_k \rVert^2\).

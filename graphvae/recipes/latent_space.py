@@ -37,8 +37,9 @@ class Frame:
         epoch: When.
         codes: `(M, 2)` posterior means.
         samples: `(64, F)` means of p(x | z) for z drawn from the prior, the same z in every frame.
-        numbers: `elbo`, the mean in nats; `purity`, the share of the (up to ten) nearest codes that are of the same class (None
-            without classes); `mean` and `variance`, two each, of the aggregated posterior: 0 and 1 if it is the prior.
+        numbers: `elbo`, the mean in nats; `purity`, the share of the ten nearest codes, or all if they are fewer, that
+            are of the same class (None without classes); `mean` and `variance`, two each, of the aggregated posterior:
+            0 and 1 if it is the prior.
     """
 
     epoch: int
