@@ -61,7 +61,8 @@ def field(graphs: Data, name: str) -> Any:
 
 def has_layout(graphs: Data) -> bool:
     """Whether `graphs` is a batch this library checked, and has not been resized since."""
-    layout, x, num_nodes = (field(graphs, name) for name in ("layout", "x", "num_nodes"))
+    fields = graphs._store._mapping
+    layout, x, num_nodes = fields.get("layout"), fields.get("x"), fields.get("num_nodes")
     rows = num_nodes if x is None else x.size(0)
     return isinstance(layout, Layout) and layout.num_rows == rows == num_nodes
 

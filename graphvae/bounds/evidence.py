@@ -36,7 +36,7 @@ def elbo(model: GraphVAE, graphs: Graphs, beta: float = 1.0, noise: Tensor | Non
     q = model.posterior(graphs)
     z = q.rsample(noise)
     kl = q.kl(model.prior(q.layout), z)
-    return model.log_likelihood(graphs, z) - (kl if beta == 1 else beta * kl)
+    return model.log_likelihood(graphs, z) - beta * kl
 
 
 def masked_elbo(model: GraphVAE, graphs: Graphs, hidden: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
