@@ -10,6 +10,7 @@ from torch_geometric.data import Batch
 
 from graphvae.backbones import run_backbone
 from graphvae.distributions import EdgeDistribution, PerGraph, PointMass
+from graphvae.families import family
 from graphvae.model import GraphVAE
 
 
@@ -84,8 +85,8 @@ def check_same_kind(q: PerGraph | PointMass, p: PerGraph) -> None:
     """
     if isinstance(q, PerGraph) and q.base.has_enumerate_support != p.base.has_enumerate_support:
         raise TypeError(
-            f"'prior' must be discrete if and only if the encoder is, got {type(p.base).__name__} and "
-            f"{type(q.base).__name__}; a BernoulliEncoder goes with BernoulliPrior, a CategoricalEncoder with "
+            f"'prior' must be discrete if and only if the encoder is, got {family(p.base)} and "
+            f"{family(q.base)}; a BernoulliEncoder goes with BernoulliPrior, a CategoricalEncoder with "
             "CategoricalPrior, a NormalEncoder with StandardNormal"
         )
 

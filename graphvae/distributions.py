@@ -12,6 +12,7 @@ import torch.distributions as dist
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from graphvae.families import family
 from graphvae.layout import Layout
 from graphvae.pairs import sigmoid_sum, softplus_sum
 from graphvae.sparse import at_least_single
@@ -111,8 +112,8 @@ class PerGraph:
             return self.layout.sum(rows)
         if z is None:
             raise ValueError(
-                f"'z' must be given, there is no closed KL of {type(self.base).__name__} to "
-                f"{type(other.base).__name__} and one draw estimates it; use q.kl(p, q.rsample())"
+                f"'z' must be given, there is no closed KL of {family(self.base)} to "
+                f"{family(other.base)} and one draw estimates it; use q.kl(p, q.rsample())"
             )
         z = at_least_single(z)
         q = self if z.dtype == self.mean.dtype else self.at_least_single()
@@ -128,7 +129,7 @@ class PerGraph:
         """
         rows = self.closed_kl(other)
         if rows is None:
-            names = f"{type(self.base).__name__} to {type(other.base).__name__}"
+            names = f"{family(self.base)} to {family(other.base)}"
             raise TypeError(f"the prior must have a closed KL divergence, there is none of {names}; use StandardNormal")
         return rows
 

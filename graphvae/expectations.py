@@ -15,6 +15,7 @@ import torch.distributions as dist
 from torch import Tensor, nn
 
 from graphvae.distributions import PerGraph
+from graphvae.families import family
 from graphvae.validation import check_positive
 
 Baseline: TypeAlias = Callable[[Tensor], Tensor]
@@ -187,7 +188,7 @@ def _relaxed(base: dist.Distribution, temperature: float) -> tuple[dist.Distribu
     if isinstance(base, dist.OneHotCategorical):
         level = base.logits.new_tensor(temperature)
         return dist.RelaxedOneHotCategorical(level, logits=base.logits, validate_args=False), _one_hot
-    raise TypeError(f"'q' must be Bernoulli or one-hot categorical to be relaxed, got {type(base).__name__}")
+    raise TypeError(f"'q' must be Bernoulli or one-hot categorical to be relaxed, got {family(base)}")
 
 
 def _one_hot(z: Tensor) -> Tensor:
@@ -212,7 +213,7 @@ def codes(distribution: PerGraph, most: int = 2**12) -> tuple[Tensor, Tensor]:
     base, layout = distribution.base, distribution.layout
     if not base.has_enumerate_support:
         raise TypeError(
-            f"the values of {type(base).__name__} cannot be enumerated, only those of a discrete distribution can, "
+            f"the values of {family(base)} cannot be enumerated, only those of a discrete distribution can, "
             "such as a BernoulliEncoder's; use Pathwise or ScoreFunction"
         )
     values = base.enumerate_support(expand=False)

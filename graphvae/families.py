@@ -41,6 +41,11 @@ class ZeroOneNormal(ShapedNormal):
     """A `ShapedNormal` whose mean is zero and whose standard deviation is one, which a KL divergence need not read."""
 
 
+def family(distribution: Distribution) -> str:
+    """The name by which users know a distribution's class."""
+    return "Normal" if isinstance(distribution, ShapedNormal) else type(distribution).__name__
+
+
 @register_kl(Normal, ZeroOneNormal)
 def _kl_to_zero_one(q: Normal, p: ZeroOneNormal) -> Tensor:
     # As torch has it for two normals, less a subtraction of zero and divisions by one.
