@@ -36,6 +36,7 @@ def try_out(model: GraphVAE, few: Batch) -> None:
         with torch.random.fork_rng([]):
             q = model.eval().posterior(few)
             stage = f"the prior and latents of dimension {q.mean.size(1)}"
+            _check_widths(model, q)
             p = model.prior(q.layout)
             check_same_kind(q, p)
             p.log_prob(q.mean)
@@ -78,16 +79,32 @@ def _differ(rows: Tensor) -> bool:
 
 
 def check_same_kind(q: PerGraph | PointMass, p: PerGraph) -> None:
-    """Checks that encoder and prior both are of discrete latents, or neither.
+    """Checks that encoder and prior both have densities, or both probabilities of the same values.
 
     Raises:
-        TypeError: One is discrete alone: its probabilities and the other's densities cannot be compared.
+        TypeError: They have not, so that the two cannot be compared.
     """
-    if isinstance(q, PerGraph) and q.base.has_enumerate_support != p.base.has_enumerate_support:
+    if isinstance(q, PerGraph) and _kind(q) != _kind(p):
         raise TypeError(
-            f"'prior' must be discrete if and only if the encoder is, got {family(p.base)} and "
-            f"{family(q.base)}; a BernoulliEncoder goes with BernoulliPrior, a CategoricalEncoder with "
-            "CategoricalPrior, a NormalEncoder with StandardNormal"
+            f"'prior' must be of the same kind of latents as the encoder, got {family(p.base)} and {family(q.base)}; a "
+            "BernoulliEncoder goes with BernoulliPrior, a CategoricalEncoder with CategoricalPrior, a NormalEncoder "
+            "with StandardNormal"
+        )
+
+
+def _kind(part: PerGraph) -> tuple[bool, int]:
+    """Whether latents are discrete, and the dimensions of one value if they are: 1 for one-hot rows, 0 for bits."""
+    discrete = part.base.has_enumerate_support
+    return discrete, len(part.base.event_shape) if discrete else 0
+
+
+def _check_widths(model: GraphVAE, q: PerGraph | PointMass) -> None:
+    """Checks that the prior says as many latents as there are: a width of 1 would fit any by broadcasting."""
+    width = getattr(model.prior, "latent", q.mean.size(-1))
+    if width != q.mean.size(-1):
+        raise ValueError(
+            f"'prior' must have as many latents as the encoder gives, got {width} and {q.mean.size(-1)}; give both the "
+            "same 'latent'"
         )
 
 

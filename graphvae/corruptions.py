@@ -9,6 +9,7 @@ Only under `GaussianNoise` is the residual of the best denoiser the score of the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,8 +41,8 @@ class GaussianNoise:
     scale: float
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"'scale' must be positive, got {self.scale}")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"'scale' must be positive and finite, got {self.scale}")
 
     def __call__(self, graphs: Graphs, generator: torch.Generator | None = None) -> Batch:
         """The batch with noise added to every feature."""

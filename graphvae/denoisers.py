@@ -7,6 +7,8 @@ trained by `objectives.denoising` under `GaussianNoise(0.3)` makes `network` the
 
 from __future__ import annotations
 
+import math
+
 import torch.distributions as dist
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
@@ -47,8 +49,8 @@ class ScoreFeatures(nn.Module):
 
     def __init__(self, network: nn.Module, features: int, noise: float) -> None:
         super().__init__()
-        if not noise > 0:
-            raise ValueError(f"'noise' must be positive, got {noise}")
+        if not 0 < noise < math.inf:
+            raise ValueError(f"'noise' must be positive and finite, got {noise}")
         self.network = network
         self.features, self.noise = features, noise
 

@@ -12,6 +12,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Normal
 from torch.distributions.kl import register_kl
 
+from graphvae.sparse import at_least_single
+
 _ONE_DRAW = Size()
 
 
@@ -49,5 +51,8 @@ def family(distribution: Distribution) -> str:
 @register_kl(Normal, ZeroOneNormal)
 def _kl_to_zero_one(q: Normal, p: ZeroOneNormal) -> Tensor:
     # As torch has it for two normals, less a subtraction of zero and divisions by one.
-    variance = q.scale.pow(2)
-    return 0.5 * (variance + q.loc.pow(2) - 1 - variance.log())
+    if q.loc.shape != p.loc.shape:
+        shapes = f"{tuple(p.loc.shape)} and {tuple(q.loc.shape)}"
+        raise ValueError(f"'prior' must be of as many latents as the encoder gives, got {shapes}")
+    loc, variance = at_least_single(q.loc), at_least_single(q.scale).pow(2)
+    return 0.5 * (variance + loc.pow(2) - 1 - variance.log())

@@ -14,6 +14,7 @@ from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph
 from graphvae.layout import Layout
 from graphvae.sparse import at_least_single
+from graphvae.validation import check_positive
 
 SMALLEST_LOG_SCALE = -6.0
 _LARGEST_LOG_RATE = 30.0
@@ -55,6 +56,7 @@ class LearnedScale(nn.Module):
 
     def __init__(self, features: int = 1) -> None:
         super().__init__()
+        check_positive(features=features)
         self.features = features
         self.log_scale = nn.Parameter(torch.zeros(features))
 
@@ -136,6 +138,8 @@ class GaussianFeatures(NodeFeatures):
     def __init__(self, backbone: nn.Module, hidden: int, features: int, scale: nn.Module | None = None) -> None:
         super().__init__(backbone, hidden, features)
         self.loc = nn.Linear(hidden, features)
+        if not isinstance(scale, nn.Module | None):
+            raise TypeError(f"'scale' must be a module such as FixedScale(0.3) or LearnedScale(), got {scale!r}")
         self.scale = scale or NodeScale(hidden, features)
 
     def given(self, hidden: Tensor) -> dist.Distribution:
@@ -188,7 +192,10 @@ class CategoricalFeatures(NodeFeatures):
 
 
 class PoissonFeatures(NodeFeatures):
-    r"""Counts, \(x_{id} \sim \mathrm{Poisson}(\exp \eta_{id})\), variance equal to the mean. As `NodeFeatures`."""
+    r"""Counts, \(x_{id} \sim \mathrm{Poisson}(\exp \eta_{id})\), variance equal to the mean. As `NodeFeatures`.
+
+    In float32 the log-probability of a count of 10,000 is right to 0.01 nats; use a model in float64 beyond.
+    """
 
     support: Constraint = dist.constraints.nonnegative_integer
 
@@ -205,7 +212,7 @@ class NegativeBinomialFeatures(NodeFeatures):
     r"""Counts with more variance than Poisson's: mean \(\mu\), variance \(\mu + \alpha_d \mu^2\).
 
     A Poisson count whose rate is Gamma distributed with mean \(\mu\) and shape \(1 / \alpha_d\). The dispersion
-    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), where it is Poisson to all purposes.
+    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), which is close to Poisson for means far below 400.
     Arguments as `NodeFeatures`.
 
     References:

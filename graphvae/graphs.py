@@ -122,8 +122,12 @@ def edgeless(x: Tensor, check: bool = True) -> Batch:
         x: Floating point, at least one row.
         check: Look for NaN and infinity; not needed for rows of a tensor that was checked.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"'x' must be a torch.Tensor, got {type(x).__name__}; use torch.as_tensor(x)")
     if x.dim() != 2 or x.size(0) == 0 or not x.is_floating_point():
-        raise ValueError(f"'x' must be a (B, F) floating-point tensor with B > 0, got {tuple(x.shape)} of {x.dtype}")
+        hint = "" if x.is_floating_point() else "; use x.float()"
+        found = f"{tuple(x.shape)} of {x.dtype}{hint}"
+        raise ValueError(f"'x' must be a (B, F) floating-point tensor with B > 0, got {found}")
     if check:
         check_features(x)
     layout = Layout.singles(x.size(0), x.device)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 from torch_geometric.data import Batch
 
@@ -17,6 +18,12 @@ from graphvae.graphs import Graphs, as_batch, batch_of, field
 from graphvae.layout import Layout
 from graphvae.orderings import Ordering
 from graphvae.sparse import entry
+
+_SUPPORTS = {
+    constraints.boolean: "0 or 1 (grey values: BernoulliFeatures(..., intensities=True))",
+    constraints.unit_interval: "in [0, 1]",
+    constraints.nonnegative_integer: "counts 0, 1, 2, ...",
+}
 
 
 class EdgeFactor(Protocol):
@@ -119,10 +126,8 @@ class GraphVAE(nn.Module):
             raise ValueError(f"'x' must have the model's {self.features.features} features, got {batch.x.size(1)}")
         outside = _first_outside(self.features.support, batch.x)
         if outside is not None:
-            raise ValueError(
-                f"'x' must be {str(self.features.support).removesuffix('()')} for {type(self.features).__name__}, "
-                f"got {outside}"
-            )
+            support = _SUPPORTS.get(self.features.support, str(self.features.support).removesuffix("()"))
+            raise ValueError(f"'x' must be {support} for {type(self.features).__name__}, got {outside}")
 
     def posterior(self, graphs: Graphs) -> PerGraph | PointMass:
         """q(Z | X, A)."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
+from graphvae.encoders import FreeNormal
 from graphvae.graphs import Graphs, Selector, contents, edgeless, with_features
 from graphvae.model import GraphVAE
 
@@ -77,7 +78,7 @@ def read(
         return Reading(model.batch(graphs.few()), graphs.facts(), _Epochs(graphs, shuffle, accelerator.device))
     whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
     facts = contents(whole), ""
-    if isinstance(graphs, Data):
+    if isinstance(graphs, Data) or isinstance(model.encoder, FreeNormal):  # Whose rows are those of the whole.
         return Reading(whole, facts, [copy.copy(whole).to(accelerator.device)])  # `Batch.to` moves in place.
     selected = Selector(whole)
     few = selected(range(min(16 if isinstance(graphs, Tensor) else 2, whole.num_graphs)))

@@ -133,6 +133,7 @@ def fit(
     reading = read(model, graphs, batch_size, shuffle, accelerator)
     try_out(model, reading.few)
     optimizer = _over_parameters(optimizer, model, scheduler)
+    _check_length(scheduler, epochs * len(reading.batches) * accelerator.num_processes)
     run = None
     if folder is not None:
         settings: dict[str, int | str] = {"seed": seed, "batch_size": batch_size, "data": fingerprint(*reading.facts)}
@@ -172,6 +173,14 @@ def _over_parameters(optimizer: Optimizer | None, model: GraphVAE, scheduler: LR
     if {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(map(id, model.parameters())):
         raise ValueError("'optimizer' must be over the parameters of 'model', it has none of them")
     return optimizer
+
+
+def _check_length(scheduler: LRScheduler | None, steps: int) -> None:
+    total = getattr(scheduler, "total_steps", steps)
+    if total < steps:
+        raise ValueError(
+            f"'scheduler' must be made for the {steps} steps of this training, its 'total_steps' are {total}"
+        )
 
 
 def _rule_of(optimizer: Optimizer, scheduler: LRScheduler | None) -> dict[str, int | str]:

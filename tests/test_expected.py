@@ -388,7 +388,7 @@ def test_what_does_not_fit_is_refused_with_the_way_out():
     model.encoder = NormalEncoder(Nodewise(nn.Linear(6, 7)), 7, 4)
     for call in (expected_elbo, relaxed):
         with pytest.raises(
-            TypeError, match="'prior' must be discrete if and only if the encoder is, got Bernoulli and N"
+            TypeError, match="'prior' must be of the same kind of latents as the encoder, got Bernoulli and N"
         ):
             call(model, graphs, Pathwise())
     with pytest.raises(TypeError, match="if and only if the encoder is"):

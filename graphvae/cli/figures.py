@@ -14,7 +14,7 @@ from graphvae import plots
 from graphvae.corruptions import GaussianNoise, MaskingNoise
 from graphvae.datasets.vectors import Samples
 from graphvae.recipes import components, denoising, latent_space
-from graphvae.recipes.vectors import Task, run
+from graphvae.recipes.vectors import Task, run, suitable
 
 Rows = list[dict[str, Any]]
 
@@ -40,7 +40,7 @@ def _components(data: Samples, seed: int, accelerator: Accelerator, progress: Pr
 
 
 def _reconstructions(data: Samples, seed: int, accelerator: Accelerator, progress: Progress, path: Path) -> Rows:
-    methods = ("autoencoder", "logistic-pca", "pca")
+    methods: list[str] = [method for method in ("autoencoder", "logistic-pca", "pca") if method in suitable(data)]
     outcomes = {method: run(method, Task(data, seed, accelerator, progress=progress)) for method in methods}
     plots.reconstructions(data, outcomes, path)
     return [{"method": method} | outcome.numbers for method, outcome in outcomes.items()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_
 from graphvae.cli.figures import FIGURES, Figure
 from graphvae.datasets.vectors import Samples, vectors
 from graphvae.recipes.reporting import document, write_json
-from graphvae.recipes.vectors import METHODS, STEPS, Outcome, Task, run
+from graphvae.recipes.vectors import METHODS, STEPS, Outcome, Task, check, run, suitable
 
 _LEGEND = """error/vector: squared error of test vectors, summed over features. share: of the variance, that is left.
 Methods that are trained choose their epoch on a tenth of the training vectors, never on the test vectors."""
@@ -56,14 +58,14 @@ def _figure(options: argparse.Namespace) -> None:
         raise ValueError(
             f"expected 'figure NAME' with NAME one of {', '.join(FIGURES)}, got {' '.join(options.figure)}"
         )
-    if options.method or options.latent or options.steps:
+    if any(given is not None for given in (options.method, options.latent, options.steps)):
         raise ValueError("--method, --latent and --steps are not for figures, which have their own")
     figure = FIGURES[name]
     if options.dataset is not None and figure.dataset is None:
         raise ValueError(f"--dataset is not for the figure {name}, which makes its own data")
     options.out = options.out or Path("graphvae-figures")
-    check_outputs(options)
     data = None if figure.dataset is None else vectors(options.dataset or figure.dataset, options.root)
+    check_outputs(options)
     rows = _drawn(figure, data, options, path := options.out / f"{name}.png")
     protocol = {"figure": name} | ({} if data is None else _facts(data))
     result = document(options.command, protocol, options.seed, rows)
@@ -86,22 +88,20 @@ def _compare(options: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be positive, got {value}")
     accelerator = accelerator_of(options.device)
-    check_outputs(options)
     data = vectors(options.dataset or "digits", options.root)
-    outcomes: dict[str, Outcome] = {}
-    steps = options.steps or STEPS
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        total = progress.add_task("", total=len(options.method or METHODS))
-        for method in dict.fromkeys(options.method or METHODS):
-            progress.update(total, description=method)
-            task = Task(data, options.seed, accelerator, options.latent, steps=steps, progress=progress)
-            outcomes[method] = run(method, task)
-            progress.advance(total)
+    task = Task(data, options.seed, accelerator, options.latent, steps=options.steps or STEPS)
+    methods = list(dict.fromkeys(options.method or suitable(data)))
+    for method in methods:
+        check(method, task)
+    check_outputs(options)
+    outcomes = _outcomes(methods, task)
     rows = [{"method": method} | outcome.numbers for method, outcome in outcomes.items()]
     console = new_console()
     console.print(_table(rows, data))
     console.print(_LEGEND)
-    result = document(options.command, _facts(data) | {"steps": steps}, options.seed, rows)
+    if options.method is None and len(methods) < len(METHODS):
+        console.print("Left out, for values outside [0, 1]: logistic-pca.")
+    result = document(options.command, _facts(data) | {"steps": task.steps}, options.seed, rows)
     if options.json is not None:
         write_json(result, options.json)
     if options.out is not None:
@@ -109,6 +109,17 @@ def _compare(options: argparse.Namespace) -> None:
         picture = options.out / "vectors.png"
         plots.reconstructions(data, outcomes, picture)
         console.print(f"Picture: {picture}", soft_wrap=True)
+
+
+def _outcomes(methods: Sequence[str], task: Task) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        total = progress.add_task("", total=len(methods))
+        for method in methods:
+            progress.update(total, description=method)
+            outcomes[method] = run(method, replace(task, progress=progress))
+            progress.advance(total)
+    return outcomes
 
 
 def _table(rows: list[dict[str, Any]], data: Samples) -> Table:
@@ -120,7 +131,8 @@ def _table(rows: list[dict[str, Any]], data: Samples) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         error = row["squared_error"]
-        cells = [f"{row['latent']:.0f}", f"{error:.4g}", f"{error / variance:.1%}", _short(row.get("elbo"))]
+        share = f"{error / variance:.1%}" if variance > 0 else "-"
+        cells = [f"{row['latent']:.0f}", f"{error:.4g}", share, _short(row.get("elbo"))]
         table.add_row(row["method"], *cells, _short(row.get("best_epoch")), f"{row['seconds']:.0f}")
     return table
 

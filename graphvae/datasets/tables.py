@@ -13,6 +13,7 @@ from graphvae.datasets.folders import read_arrays
 
 LABELS = ("label", "class", "target")
 Array = np.ndarray[Any, Any]
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Table(NamedTuple):
@@ -55,6 +56,9 @@ def _read_csv(path: Path) -> Table:
             raise ValueError(f"{path}, row {number}: must have {width} values as the first row has, got {len(cells)}")
     if not lines:
         raise ValueError(f"{path} must hold a vector in each row below the names, it has no more rows")
+    blank = [number for number, cells in lines if labelled and not cells[-1].strip()]
+    if blank:
+        raise ValueError(f"{path}, row {blank[0]}, column {width}: must have a label, the cell is empty")
     columns = width - labelled
     values = [[_number(path, number, column, cells) for column in range(columns)] for number, cells in lines]
     return Table(np.array(values, np.float32), np.array([cells[-1] for _, cells in lines]) if labelled else None)
@@ -62,7 +66,7 @@ def _read_csv(path: Path) -> Table:
 
 def _number(path: Path, row: int, column: int, cells: list[str]) -> float:
     value = float(cells[column]) if _is_number(cells[column]) else math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST:
         raise ValueError(f"{path}, row {row}, column {column + 1}: must be a finite number, got '{cells[column]}'")
     return value
 
@@ -88,10 +92,13 @@ def _read_npy(path: Path) -> Table:
 def _read_npz(path: Path) -> Table:
     names = ("x", "y", "train", "test", "train_labels", "test_labels")
     arrays = read_arrays(path, (), optional=names)
-    if "x" in arrays and not {"train", "test"} & set(arrays):
+    with np.load(path, allow_pickle=False) as stored:
+        found = sorted(stored.files)
+    if set(found) in ({"x"}, {"x", "y"}):
         return Table(arrays["x"], arrays.get("y"))
-    if {"train", "test"} <= set(arrays) and "x" not in arrays:
+    if {"train", "test"} <= set(found) <= set(names[2:]):
         return Table(*(arrays.get(name) for name in ("train", "train_labels", "test", "test_labels")))  # type: ignore[arg-type]
     raise ValueError(
-        f"{path} must hold 'x' (and 'y'), or 'train' and 'test', got {', '.join(arrays) or 'none of them'}"
+        f"{path} must hold 'x' and perhaps 'y', or 'train', 'test' and perhaps 'train_labels', 'test_labels', got "
+        f"{', '.join(found) or 'nothing'}"
     )

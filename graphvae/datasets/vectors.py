@@ -60,6 +60,19 @@ class Samples:
     image: tuple[int, int] | None = None
     source: str = ""
 
+    def image_size(self) -> tuple[int, int]:
+        """Height and width.
+
+        Raises:
+            ValueError: The vectors are no images.
+        """
+        if self.image is None:
+            raise ValueError(
+                f"{self.name} must be images to be drawn, they are vectors; images are an npy file (N, height, width), "
+                "digits, mnist, fashion-mnist or orl-faces"
+            )
+        return self.image
+
 
 def vectors(name: str | os.PathLike[str] = "digits", root: str | os.PathLike[str] | None = None) -> Samples:
     """A set of vectors with a part for testing; pixels are scaled to [0, 1], files of your own are taken as they are.
@@ -213,8 +226,8 @@ def _numbered(labels: Array, count: int) -> Array:
         numbers = labels.astype(np.float64)
     except ValueError:
         return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    if not np.equal(numbers, np.rint(numbers)).all():  # So are NaN unequal.
-        raise ValueError("labels must be whole numbers or names, got numbers with a fraction, or NaN")
+    if not (np.equal(numbers, np.rint(numbers)) & (np.abs(numbers) < 2**53)).all():  # So are NaN unequal.
+        raise ValueError("labels must be whole numbers or names, got numbers with a fraction, NaN or very large ones")
     return numbers.astype(np.int64)
 
 

@@ -83,11 +83,16 @@ def inference_gaps(
         Cremer, Li & Duvenaud, 2018, arXiv:1801.03558.
     """
     check_positive(steps=steps, draws=draws, particles=particles)
-    with drawing_from(generator):
-        found = [
-            _gaps(model, part, _optimised(model, part, steps, learning_rate), draws, particles)
-            for part in batches_of(model, x, batch_size)
-        ]
+    training = model.training
+    try:
+        model.eval()  # Running averages are part of the model, and rows must not depend on each other.
+        with drawing_from(generator):
+            found = [
+                _gaps(model, part, _optimised(model, part, steps, learning_rate), draws, particles)
+                for part in batches_of(model, x, batch_size)
+            ]
+    finally:
+        model.train(training)
     return InferenceGaps(*map(torch.cat, zip(*found, strict=True)))
 
 

@@ -89,8 +89,9 @@ def principal_components(model: GraphVAE, x: Tensor | None = None) -> Components
     found = model.features(model.posterior(batch).mean, batch.edge_index, batch.layout).mean
     _, scales, directions = torch.linalg.svd(centred(found)[0], full_matrices=False)
     count = min(decoding.shape)
-    _warn_of_lost(scales[:count])
-    variances = (centred(rows)[0] @ directions[:count].T).square().mean(0)
+    along = centred(rows)[0] @ directions[:count].T
+    _warn_of_lost(scales[:count] / along.norm(dim=0).clamp(min=torch.finfo(scales.dtype).tiny))
+    variances = along.square().mean(0)
     order = variances.argsort(descending=True)
     return Components(directions[order], variances[order])
 

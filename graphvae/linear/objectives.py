@@ -6,6 +6,7 @@ penalty is subtracted from every row, so that means over rows are the objectives
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -135,7 +136,7 @@ class NestedDropout:
     keep: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.keep is not None and (min(self.keep, default=0.0) <= 0 or abs(sum(self.keep) - 1) > 1e-6):
+        if self.keep is not None and not (all(p > 0 for p in self.keep) and abs(sum(self.keep) - 1) <= 1e-6):
             raise ValueError(f"'keep' must be positive probabilities that sum to 1, got {self.keep}")
 
     def __call__(self, model: GraphVAE, graphs: Batch) -> Tensor:
@@ -209,8 +210,8 @@ def _squared_lengths(model: GraphVAE) -> Tensor:
 
 
 def _check_penalty(penalty: float) -> None:
-    if not penalty > 0:
-        raise ValueError(f"penalties must be positive, got {penalty}")
+    if not 0 < penalty < math.inf:
+        raise ValueError(f"penalties must be positive and finite, got {penalty}")
 
 
 def _variances(x: Tensor, latent: int) -> list[float]:

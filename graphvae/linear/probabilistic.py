@@ -83,9 +83,11 @@ def analytic_elbo(model: GraphVAE, graphs: Graphs) -> Tensor:
 
 def log_marginal(model: GraphVAE, x: Tensor) -> Tensor:
     r"""Log p(x) of a linear VAE, \(N(x | b, W W^\top + \Psi)\), exactly: `(N,)` for rows `(N, F)`."""
-    decoder, noise = weights_of(model).decoder, _noise_variances(model)
+    decoder, noise = weights_of(model).decoder, _noise_variances(model).double()
     rows = model.batch(edgeless(x)).x
-    return LowRankMultivariateNormal(decoder.bias, decoder.weight, noise, validate_args=False).log_prob(rows)
+    # In float32 the squared distance is a difference of large numbers where the noise is small.
+    marginal = LowRankMultivariateNormal(decoder.bias.double(), decoder.weight.double(), noise, validate_args=False)
+    return marginal.log_prob(rows.double()).to(rows.dtype)
 
 
 def diagonal_gap(model: GraphVAE) -> Tensor:

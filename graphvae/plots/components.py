@@ -19,14 +19,13 @@ def components(found: Sequence[Found], data: Samples, path: Path) -> None:
         data: Images.
         path: A file name that matplotlib knows how to write.
     """
-    assert data.image is not None
-    height, width = data.image
+    height, width = image = data.image_size()
     columns = len(found[0].directions)
     figure = new_figure(1.05 * columns + 2.2, (1.05 * height / width + 0.22) * len(found) + 0.5)
     axes = figure.subplots(len(found), columns, squeeze=False)
     for row, method in zip(axes, found, strict=True):
         for place, (each, direction, cosine) in enumerate(zip(row, method.directions, method.cosines, strict=True)):
-            show_signed(each, direction, data.image)
+            show_signed(each, direction, image)
             each.set_xlabel(f"{cosine:.4f}", fontsize=8, labelpad=2, color="black" if cosine > 0.999 else "#D55E00")
             if method is found[0]:
                 each.set_title(str(place + 1), fontsize=9)

@@ -17,7 +17,7 @@ from graphvae.recipes.latent_space import Frame
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_EXTENT = 3.6
+_EXTENT = 3.2  # At least, so that the circles are whole.
 
 
 def latent_space(frames: Sequence[Frame], data: Samples, path: Path) -> None:
@@ -31,8 +31,9 @@ def latent_space(frames: Sequence[Frame], data: Samples, path: Path) -> None:
     rows = 1 if data.image is None else 2
     figure = new_figure(3.4 * len(frames) + 0.6, 3.6 * rows + 0.4)
     axes = figure.subplots(rows, len(frames), squeeze=False)
+    extent = max([_EXTENT, *(1.05 * float(frame.codes.abs().max()) for frame in frames)])
     for column, frame in enumerate(frames):
-        _draw_codes(axes[0, column], frame, data)
+        _draw_codes(axes[0, column], frame, data, extent)
         if data.image is not None:
             show(axes[1, column], frame.samples.clamp(0, 1), data.image, columns=8)
     axes[0, 0].set(xlabel="first latent", ylabel="second latent")
@@ -49,7 +50,7 @@ def latent_space(frames: Sequence[Frame], data: Samples, path: Path) -> None:
     figure.savefig(path)
 
 
-def _draw_codes(axes: Axes, frame: Frame, data: Samples) -> None:
+def _draw_codes(axes: Axes, frame: Frame, data: Samples, extent: float) -> None:
     from matplotlib import colormaps
 
     labels = torch.zeros(len(frame.codes)) if data.test_labels is None else data.test_labels
@@ -63,4 +64,4 @@ def _draw_codes(axes: Axes, frame: Frame, data: Samples) -> None:
     purity = frame.numbers["purity"]
     title = f"epoch {frame.epoch}: ELBO {frame.numbers['elbo']:.1f} nats"
     axes.set_title(title + ("" if purity is None else f"\n10-neighbour purity {purity:.2f}"), fontsize=10)
-    axes.set(xlim=(-_EXTENT, _EXTENT), ylim=(-_EXTENT, _EXTENT), aspect="equal")
+    axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")

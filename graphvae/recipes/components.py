@@ -54,9 +54,7 @@ class Found:
 
 def reduced(data: Samples) -> Samples:
     """Images of at most 1000 pixels: larger ones are averaged over squares, so that a training takes seconds."""
-    if data.image is None:
-        raise ValueError(f"components are drawn as images, and the vectors of {data.name} are none")
-    height, width = data.image
+    height, width = data.image_size()
     side = next(side for side in range(1, height) if (height // side) * (width // side) <= _MOST_PIXELS)
     if side == 1:
         return data

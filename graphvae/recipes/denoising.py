@@ -315,8 +315,7 @@ def digits(
         progress: As for `fit`.
     """
     data = data or vectors("digits")
-    if data.image is None:
-        raise ValueError(f"'data' must be images, {data.name} are not")
+    image = data.image_size()
     with seeded(seed):
         model = direct(data.train.size(1), 512, 128, scale=0.3)
     train(model, data.train, corruption, plan, seed, accelerator, progress)
@@ -328,4 +327,4 @@ def digits(
     found = {"noisy": noisy.x, "denoised": restored, "linear": linear}
     found = {name: images.clamp(0, 1) for name, images in found.items()}
     numbers = {name: float(psnr(images, data.test).mean()) for name, images in found.items()}
-    return Restored(data.image, data.test, corruption=corruption, numbers=numbers, **found)
+    return Restored(image, data.test, corruption=corruption, numbers=numbers, **found)

@@ -54,7 +54,12 @@ class Units:
         if grey(samples):
             return cls(torch.zeros(x.size(1)), 1.0)
         offset = x.mean(0)
-        return cls(offset, (x - offset).square().mean().sqrt().item() or 1.0)
+        scale = (x - offset).square().mean().sqrt().item()
+        if not math.isfinite(scale):
+            raise ValueError(
+                f"{samples.name} must have values whose squares are finite in float32, rescale its columns"
+            )
+        return cls(offset, scale or 1.0)
 
     def inside(self, x: Tensor) -> Tensor:
         """As the model sees it."""
@@ -70,7 +75,7 @@ class Task:
     """What a method is given.
 
     Attributes:
-        samples: Of which it may see `train` alone.
+        samples: Of which it may see `train` alone, and of `test` whether its values too are in [0, 1].
         seed: Of initialisation, of training, and of the tenth of `train` that is held out to choose the epoch.
         accelerator: Device to train on.
         latent: Numbers that a vector is reduced to; by default as `latent_of` says.
@@ -141,8 +146,6 @@ def pca(task: Task) -> Outcome:
 
 def logistic_pca(task: Task) -> Outcome:
     """A linear code and a linear decoder of log-odds: PCA for grey values as probabilities; needs values in [0, 1]."""
-    if not grey(task.samples):
-        raise ValueError(f"logistic PCA needs values in [0, 1], which {task.samples.name} does not keep to; use pca")
     width, latent = task.samples.train.size(1), _latent(task)
     with seeded(task.seed):
         encoder = PointEncoder(nn.Identity(), width, latent)
@@ -184,8 +187,30 @@ METHODS: dict[str, Callable[[Task], Outcome]] = {
 }
 
 
+def suitable(samples: Samples) -> list[str]:
+    """The methods that these vectors allow: logistic PCA needs grey values."""
+    return [method for method in METHODS if method != "logistic-pca" or grey(samples)]
+
+
+def check(method: str, task: Task) -> None:
+    """Checks a task before any training.
+
+    Raises:
+        ValueError: The method is not for these vectors, or they do not allow so many latents.
+    """
+    if method not in suitable(task.samples):
+        raise ValueError(f"{method} needs values in [0, 1], which {task.samples.name} does not keep to; use pca")
+    Units.of(task.samples)
+    _latent(task)
+
+
 def run(method: str, task: Task) -> Outcome:
-    """Trains `method` and measures it on the test vectors; `numbers` have the cost too."""
+    """Trains `method` and measures it on the test vectors; `numbers` have the cost too.
+
+    Raises:
+        ValueError: As `check`.
+    """
+    check(method, task)
     with measured(task.accelerator.device) as cost:
         outcome = METHODS[method](task)
     outcome.numbers.update(cost)
@@ -241,7 +266,8 @@ def _trained(model: GraphVAE, task: Task, objective: Objective, score: Callable[
     held_out, train = x[order].tensor_split([max(1, round(_HELD_OUT * len(x)))])
     epochs = max(1, round(task.steps / math.ceil(len(train) / BATCH)))
     optimizer = Adam(model.parameters(), RATE, fused=True)
-    scheduler = OneCycleLR(optimizer, RATE, total_steps=epochs * math.ceil(len(train) / BATCH), pct_start=0.1)
+    steps = max(100, epochs * math.ceil(len(train) / BATCH))  # A cycle has no room in fewer.
+    scheduler = OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
     history = fit(
         model,
         train,
