@@ -10,7 +10,7 @@ from torch_geometric.nn.aggr import Aggregation
 
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph, PointMass
-from graphvae.families import ShapedNormal
+from graphvae.families import normal
 from graphvae.layout import Layout
 from graphvae.sparse import at_least_single
 
@@ -43,7 +43,7 @@ class NormalEncoder(nn.Module):
         """The posterior given `(N, F)` features and `(2, E)` edges: rows are nodes, or graphs if pooled."""
         rows, layout = _encoded(self.backbone, self.pool, x, edge_index, layout)
         scale = self.log_scale(rows).clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE).exp()
-        return PerGraph(ShapedNormal(self.loc(rows), scale), layout)
+        return PerGraph(normal(self.loc(rows), scale), layout)
 
 
 class PointEncoder(nn.Module):

@@ -398,7 +398,7 @@ def test_what_does_not_fit_is_refused_with_the_way_out():
     model.prior = StandardNormal(4)
     with pytest.raises(TypeError, match="'q' must be Bernoulli or one-hot categorical to be relaxed"):
         relaxed(model, graphs, Relaxation(1.0))
-    with pytest.raises(TypeError, match="values of Normal cannot be enumerated"):
+    with pytest.raises(TypeError, match="values of ZeroOneNormal cannot be enumerated"):
         enumerated(model, graphs)
     for make in (BernoulliPrior, CategoricalPrior):
         with pytest.raises(ValueError, match="'latent' must be positive, got 0"):
