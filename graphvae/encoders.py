@@ -12,7 +12,7 @@ from torch_geometric.nn.aggr import Aggregation
 
 from graphvae.backbones import run_backbone
 from graphvae.distributions import PerGraph, PointMass
-from graphvae.families import ShapedNormal
+from graphvae.families import normal
 from graphvae.layout import Layout
 from graphvae.sparse import at_least_single
 
@@ -73,7 +73,7 @@ class NormalEncoder(RowEncoder):
     def given(self, rows: Tensor, layout: Layout | None) -> PerGraph:
         """Normal: one head gives the mean, one the logarithm of the standard deviation."""
         scale = self.log_scale(rows).clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE).exp()
-        return PerGraph(ShapedNormal(self.loc(rows), scale), layout)
+        return PerGraph(normal(self.loc(rows), scale), layout)
 
 
 class PointEncoder(RowEncoder):

@@ -7,45 +7,41 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Normal
 from torch.distributions.kl import register_kl
 
 from graphvae.sparse import at_least_single
 
-_ONE_DRAW = Size()
+
+def normal(loc: Tensor, scale: Tensor) -> Normal:
+    """`Normal(loc, scale)` of a mean and a standard deviation `(N, D)` of one shape; neither is checked."""
+    rows = Normal.__new__(Normal)
+    rows.loc, rows.scale = loc, scale
+    Distribution.__init__(rows, loc.shape, validate_args=False)
+    return rows
 
 
-class ShapedNormal(Normal):
-    """torch's `Normal` of a mean and a standard deviation of one shape; neither is checked.
+class ZeroOneNormal(Normal):
+    """A normal distribution of mean zero and standard deviation one, which a KL divergence to it need not read.
 
     Args:
-        loc: `(N, D)`.
-        scale: `(N, D)`.
+        zero: `(N, D)` zeros.
+        one: `(N, D)` ones.
     """
 
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        self.loc, self.scale = loc, scale
-        Distribution.__init__(self, loc.shape, validate_args=False)
+    def __init__(self, zero: Tensor, one: Tensor) -> None:
+        self.loc, self.scale = zero, one
+        Distribution.__init__(self, zero.shape, validate_args=False)
 
     def expand(self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None) -> Normal:
         """A `Normal` of torch's, of a larger shape."""
-        return super().expand(torch.Size(batch_shape), Normal.__new__(Normal) if _instance is None else _instance)
-
-    def rsample(self, sample_shape: Size | list[int] | tuple[int, ...] = _ONE_DRAW) -> Tensor:
-        """`(*sample_shape, N, D)`, bit for bit as torch draws."""
-        noise = self.loc.new_empty((*sample_shape, *self.loc.shape)).normal_()
-        return self.loc + noise * self.scale
-
-
-class ZeroOneNormal(ShapedNormal):
-    """A `ShapedNormal` whose mean is zero and whose standard deviation is one, which a KL divergence need not read."""
+        return normal(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
 
 
 def family(distribution: Distribution) -> str:
     """The name by which users know a distribution's class."""
-    return "Normal" if isinstance(distribution, ShapedNormal) else type(distribution).__name__
+    return "Normal" if isinstance(distribution, ZeroOneNormal) else type(distribution).__name__
 
 
 @register_kl(Normal, ZeroOneNormal)

@@ -212,8 +212,8 @@ class NegativeBinomialFeatures(NodeFeatures):
     r"""Counts with more variance than Poisson's: mean \(\mu\), variance \(\mu + \alpha_d \mu^2\).
 
     A Poisson count whose rate is Gamma distributed with mean \(\mu\) and shape \(1 / \alpha_d\). The dispersion
-    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), which is close to Poisson for means far below 400.
-    Arguments as `NodeFeatures`.
+    \(\alpha_d\) of each feature is learned and softly floored at exp(-6), which is close to Poisson for means far below
+    400. Arguments as `NodeFeatures`.
 
     References:
         Lopez et al., 2018, doi:10.1038/s41592-018-0229-2 (counts of genes, with 1 / α for α).

@@ -7,12 +7,15 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import GCN, MLP
 
 from conftest import random_graph
-from graphvae import GraphVAE, elbo, fit
+from graphvae import GraphVAE, edgeless, elbo, fit
 from graphvae.backbones import Nodewise
+from graphvae.bounds import expected_elbo
 from graphvae.distributions import BernoulliEdges
 from graphvae.edges import IndefiniteInnerProduct, InnerProduct
-from graphvae.encoders import FreeNormal, NormalEncoder
-from graphvae.priors import StandardNormal
+from graphvae.encoders import BernoulliEncoder, CategoricalEncoder, FreeNormal, NormalEncoder
+from graphvae.expectations import Enumeration
+from graphvae.features import GaussianFeatures
+from graphvae.priors import BernoulliPrior, CategoricalPrior, StandardNormal
 
 
 class _Lopsided(nn.Module):
@@ -89,3 +92,18 @@ def test_free_posteriors_train_on_the_whole_batch_they_were_made_for():
     fit(model, Batch.from_data_list(graphs), epochs=2, progress=False)
     with pytest.raises(ValueError, match="'x' must have the 18 rows this FreeNormal was made for, got 12"):
         fit(model, graphs, epochs=1, progress=False)
+
+
+def test_a_prior_of_another_width_is_refused():
+    for width in (1, 5):
+        model = GraphVAE(StandardNormal(width), NormalEncoder(GCN(4, 8, 1), 8, 3), InnerProduct(0.5))
+        with pytest.raises(ValueError, match=f"'prior' must have as many latents .*, got {width} and 3"):
+            fit(model, [random_graph(6, 0.4, seed=0)], epochs=1, progress=False)
+
+
+def test_bits_and_classes_are_not_compared():
+    features = GaussianFeatures(nn.Linear(3, 4), 4, 4)
+    for encoder, prior in ((BernoulliEncoder, CategoricalPrior), (CategoricalEncoder, BernoulliPrior)):
+        model = GraphVAE(prior(3), encoder(nn.Linear(4, 8), 8, 3), features=features)
+        with pytest.raises(TypeError, match="'prior' must be of the same kind of latents as the encoder"):
+            expected_elbo(model, edgeless(torch.randn(5, 4)), Enumeration())

@@ -78,7 +78,7 @@ def test_it_is_saved_and_loaded(tmp_path):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="'noise' must be positive, got 0"):
+    with pytest.raises(ValueError, match="'noise' must be positive and finite, got 0"):
         ScoreFeatures(nn.Identity(), 2, 0)
     none = torch.empty(2, 0, dtype=torch.long)
     with pytest.raises(ValueError, match="'z' must have the 2 columns of 'features', got 3"):

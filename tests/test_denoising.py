@@ -93,5 +93,5 @@ def test_digits_and_their_picture(tmp_path):
 
 
 def test_digits_wants_images():
-    with pytest.raises(ValueError, match="'data' must be images, table are not"):
+    with pytest.raises(ValueError, match="table must be images to be drawn"):
         digits(GaussianNoise(0.3), Samples("table", torch.rand(4, 3), torch.rand(2, 3)), **QUICK)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from graphvae.families import ShapedNormal, ZeroOneNormal
+from graphvae.families import ZeroOneNormal, normal
 
 
 def _parameters():
@@ -15,7 +15,7 @@ def _parameters():
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 def test_values_draws_and_gradients_are_torchs(dtype):
     results = []
-    for kind in (Normal, ShapedNormal):
+    for kind in (Normal, normal):
         torch.manual_seed(0)
         loc, scale = (p.detach().to(dtype).requires_grad_() for p in _parameters())
         q = kind(loc, scale)
@@ -34,7 +34,7 @@ def test_values_draws_and_gradients_are_torchs(dtype):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("kind", [Normal, ShapedNormal])
+@pytest.mark.parametrize("kind", [Normal, normal])
 def test_divergence_from_the_standard_normal_is_torchs(kind):
     results = []
     for standard in (Normal, ZeroOneNormal):
@@ -50,6 +50,21 @@ def test_divergence_from_the_standard_normal_is_torchs(kind):
 
 
 def test_expanding_gives_torchs_normal():
-    larger = ShapedNormal(*_parameters()).expand((4, 7, 3))
+    larger = ZeroOneNormal(torch.zeros(7, 3), torch.ones(7, 3)).expand((4, 7, 3))
     assert type(larger) is Normal
     assert larger.sample().shape == (4, 7, 3)
+
+
+def test_divergence_in_half_precision_is_summed_up_in_single():
+    loc, scale = 0.1 * torch.randn(500, 4), 1 + 0.1 * torch.rand(500, 4)
+    standard = ZeroOneNormal(torch.zeros(500, 4), torch.ones(500, 4))
+    halves = loc.bfloat16(), scale.bfloat16()
+    found = kl_divergence(normal(*halves), standard)
+    assert found.dtype == torch.float
+    expected = kl_divergence(Normal(*(half.double() for half in halves)), Normal(0.0, 1.0))
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-6)
+
+
+def test_divergence_of_other_widths_is_refused():
+    with pytest.raises(ValueError, match=r"as many latents as the encoder gives, got \(7, 1\) and \(7, 3\)"):
+        kl_divergence(normal(*_parameters()), ZeroOneNormal(torch.zeros(7, 1), torch.ones(7, 1)))

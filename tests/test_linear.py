@@ -1,5 +1,6 @@
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -471,3 +472,22 @@ def test_float32_and_samples():
     found = elbo(model, edgeless(digits)).mean()
     assert abs(found - log_marginal(model, digits).mean()) < 0.2
     assert model.sample(3, 0).x.dtype == torch.float32
+
+
+def test_small_components_are_not_taken_for_lost_ones():
+    x, _ = centred(torch.randn(200, 4) * torch.tensor([1.0, 0.1, 0.01, 1e-4]))
+    model = linear_autoencoder(4, 4)
+    with torch.no_grad():
+        model.encoder.loc.weight.copy_(torch.eye(4))
+        model.features.loc.weight.copy_(torch.eye(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = principal_components(model, x)
+    assert (found.directions * exact_pca(x, 4).directions).sum(1).abs().min() > 1 - 1e-9
+
+
+def test_the_marginal_is_exact_in_single_precision_too():
+    model = probabilistic_pca(torch.randn(300, 40) * torch.logspace(0, -3, 40), 10)
+    x = model.sample(20, 0).x
+    expected = log_marginal(model, x)
+    torch.testing.assert_close(log_marginal(model.float(), x.float()).double(), expected, rtol=0, atol=0.05)

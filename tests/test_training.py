@@ -13,14 +13,14 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from torch_geometric.data import Data
 
 from graphvae import GraphVAE, as_batch, edgeless, elbo, fit
 from graphvae.backbones import Nodewise
 from graphvae.bounds import masked_elbo
 from graphvae.edges import InnerProduct
-from graphvae.encoders import NormalEncoder, PointEncoder
+from graphvae.encoders import FreeNormal, NormalEncoder, PointEncoder
 from graphvae.features import BernoulliFeatures, GaussianFeatures, LearnedScale
 from graphvae.graphs import density
 from graphvae.masking import LinkBatches, MaskedGraphs
@@ -298,8 +298,19 @@ def test_bad_schedulers_are_refused():
     elsewhere = CosineAnnealingLR(torch.optim.Adam(other.parameters()), 10)
     with pytest.raises(ValueError, match="'scheduler' must be of the 'optimizer'"):
         _fit(model, optimizer=optimizer, scheduler=elsewhere)
+    short = OneCycleLR(optimizer, 0.1, total_steps=47)
+    with pytest.raises(ValueError, match="'total_steps' for the 48 steps of this training, got 47"):
+        _fit(model, optimizer=optimizer, scheduler=short)
     with pytest.raises(TypeError, match="ReduceLROnPlateau waits for a score"):
         _fit(model, optimizer=optimizer, scheduler=ReduceLROnPlateau(optimizer))
+
+
+def test_free_posteriors_are_trained_on_their_own_rows():
+    features = GaussianFeatures(nn.Identity(), 2, 4, LearnedScale())
+    model = GraphVAE(StandardNormal(2), FreeNormal(30, 2), features=features)
+    _fit(model, VECTORS, epochs=300)
+    shuffled = elbo(model, edgeless(VECTORS.roll(1, 0))).mean()
+    assert elbo(model, edgeless(VECTORS)).mean() > shuffled + 1
 
 
 class Ramp:

@@ -306,7 +306,7 @@ def test_arrays_of_images_keep_their_size(tmp_path):
 
 def test_labels_follow_their_vectors_through_the_split(tmp_path):
     x = np.arange(40).reshape(20, 2)
-    np.savez(tmp_path / "data.npz", x=x, y=x[:, 0] * 10, unused=np.zeros(3))
+    np.savez(tmp_path / "data.npz", x=x, y=x[:, 0] * 10)
     found = vectors(tmp_path / "data.npz")
     assert (len(found.train), len(found.test)) == (16, 4)
     assert found.train[:, 0].mul(10).tolist() == found.train_labels.tolist()
@@ -327,9 +327,12 @@ X = np.arange(20.0).reshape(10, 2)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"z": X}, "must hold 'x' .and 'y'., or 'train' and 'test', got none of them"),
-        ({"train": X}, "must hold 'x' .and 'y'., or 'train' and 'test', got train"),
-        ({"x": X, "test": X}, "must hold 'x' .and 'y'., or 'train' and 'test', got x, test"),
+        ({"z": X}, "must hold 'x' and perhaps 'y', or 'train', 'test' and perhaps .*, got z"),
+        ({"train": X}, "must hold 'x' and perhaps 'y', .*, got train"),
+        ({"x": X, "test": X}, "must hold 'x' and perhaps 'y', .*, got test, x"),
+        ({"x": X, "labels": X[:, 0]}, "must hold 'x' and perhaps 'y', .*, got labels, x"),
+        ({"train": X, "test": X, "y": X[:, 0]}, "must hold 'x' and perhaps 'y', .*, got test, train, y"),
+        ({"x": X, "y": 1e20 * X[:, 0]}, "labels must be whole numbers or names, got numbers with"),
         ({"train": X, "test": X[:, :1]}, "'test' must have vectors of at least two numbers"),
         ({"train": X.repeat(2, 1), "test": X}, r"'test' must have vectors as 'train' has, got \(10, 2\) for \(10, 4\)"),
         ({"train": X, "test": X.reshape(10, 1, 2)}, "'test' must have vectors as 'train' has"),
@@ -378,3 +381,10 @@ def test_the_real_faces():
     assert upright.diff(dim=1).abs().mean([1, 2]).max() < 0.08  # A byte too many or too few would shear an image.
     nearest = torch.cdist(faces.test, faces.train).argmin(1)
     assert (faces.train_labels[nearest] == faces.test_labels).float().mean() > 0.9
+
+
+def test_a_blank_label_is_told(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,label\n" + "".join(f"{i},{i + 1},{i % 2}\n" for i in range(6)) + "1,2,\n")
+    with pytest.raises(ValueError, match="row 8, column 3: must have a label, the cell is empty"):
+        vectors(path)

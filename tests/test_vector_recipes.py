@@ -151,7 +151,7 @@ def test_every_method_learns_from_the_training_part_alone(method):
 
 
 def test_logistic_pca_needs_probabilities():
-    with pytest.raises(ValueError, match=r"logistic PCA needs values in \[0, 1\], which curve does not keep to"):
+    with pytest.raises(ValueError, match=r"logistic-pca needs values in \[0, 1\], which curve does not keep to"):
         run("logistic-pca", task(curve()))
 
 

@@ -53,8 +53,11 @@ def test_vectors_that_are_no_images_get_a_picture_of_errors(tmp_path, capsys):
     assert main([*words, "--json", str(tmp_path / "pca.json")]) == 0
     assert json.loads((tmp_path / "pca.json").read_text())["rows"][0]["method"] == "pca"
     assert (tmp_path / "out" / "vectors.png").stat().st_size > 10_000
+    assert main(["vectors", "--dataset", str(path), "--steps", "10"]) == 0
+    assert "Left out, for values outside [0, 1]: logistic-pca." in capsys.readouterr().out
+    assert main(["vectors", "--dataset", str(path), "--method", "logistic-pca"]) == 2
     assert main(["vectors", "figure", "components", "--dataset", str(path), "--out", str(tmp_path)]) == 2
-    assert "drawn as images, and the vectors of table are none" in capsys.readouterr().err
+    assert "table must be images to be drawn" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "reconstructions"])
