@@ -42,7 +42,7 @@ class _Lopsided(nn.Module):
             lambda: {"encoder": NormalEncoder(GCN(4, 9, 1), 8, 3)},
             "^the encoder and 4 features do not fit together: m",
         ),
-        (lambda: {"prior": StandardNormal(5)}, "^the prior and latents of dimension 3 do not fit together"),
+        (lambda: {"prior": StandardNormal(5)}, "^'prior' must have as many latents as the encoder gives, got 5 and 3"),
         (lambda: {"edges": IndefiniteInnerProduct(5, 0.2)}, "^the decoders and latents of dimension 3 do not fit"),
         (
             lambda: {"edges": _Lopsided(symmetric=False)},
