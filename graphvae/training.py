@@ -178,9 +178,7 @@ def _over_parameters(optimizer: Optimizer | None, model: GraphVAE, scheduler: LR
 def _check_length(scheduler: LRScheduler | None, steps: int) -> None:
     total = getattr(scheduler, "total_steps", steps)
     if total < steps:
-        raise ValueError(
-            f"'scheduler' must be made for the {steps} steps of this training, its 'total_steps' are {total}"
-        )
+        raise ValueError(f"'scheduler' must have 'total_steps' for the {steps} steps of this training, got {total}")
 
 
 def _rule_of(optimizer: Optimizer, scheduler: LRScheduler | None) -> dict[str, int | str]:

@@ -90,15 +90,16 @@ def test_free_posteriors_train_on_the_whole_batch_they_were_made_for():
     graphs = [random_graph(6, 0.5, seed=seed, features=4) for seed in range(3)]
     model = GraphVAE(StandardNormal(3), FreeNormal(18, 3), InnerProduct(0.5))
     fit(model, Batch.from_data_list(graphs), epochs=2, progress=False)
+    fit(model, graphs, epochs=2, batch_size=1, progress=False)
     with pytest.raises(ValueError, match="'x' must have the 18 rows this FreeNormal was made for, got 12"):
-        fit(model, graphs, epochs=1, progress=False)
+        fit(model, graphs[:2], epochs=1, progress=False)
 
 
 def test_a_prior_of_another_width_is_refused():
     for width in (1, 5):
         model = GraphVAE(StandardNormal(width), NormalEncoder(GCN(4, 8, 1), 8, 3), InnerProduct(0.5))
         with pytest.raises(ValueError, match=f"'prior' must have as many latents .*, got {width} and 3"):
-            fit(model, [random_graph(6, 0.4, seed=0)], epochs=1, progress=False)
+            fit(model, [random_graph(6, 0.4, seed=0, features=4)], epochs=1, progress=False)
 
 
 def test_bits_and_classes_are_not_compared():

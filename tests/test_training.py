@@ -310,7 +310,7 @@ def test_free_posteriors_are_trained_on_their_own_rows():
     model = GraphVAE(StandardNormal(2), FreeNormal(30, 2), features=features)
     _fit(model, VECTORS, epochs=300)
     shuffled = elbo(model, edgeless(VECTORS.roll(1, 0))).mean()
-    assert elbo(model, edgeless(VECTORS)).mean() > shuffled + 1
+    assert elbo(model, edgeless(VECTORS)).mean() > shuffled + 0.4
 
 
 class Ramp:
