@@ -8,48 +8,64 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 # The columns that tell rows apart, and those that are averaged with their format.
-TABLES = {
+TABLES: dict[str, tuple[dict[str, str], dict[str, tuple[str, str]]]] = {
     "mixture": (
-        ("noise", "parameterisation"),
+        {"noise": "mixture, σ", "parameterisation": "network is"},
         {
-            "relative_error": ".4f",
-            "median_cosine": ".5f",
-            "relative_error_to_clean": ".3f",
-            "mse": ".4f",
-            "smallest_mse": ".4f",
+            "relative_error": ("squared error of the score, relative", ".4f"),
+            "median_cosine": ("median cosine", ".5f"),
+            "relative_error_to_clean": ("error against the score without noise", ".3f"),
+            "mse": ("squared error of denoising", ".4f"),
+            "smallest_mse": ("least possible", ".4f"),
         },
     ),
     "spiral": (
-        ("noise",),
-        {"median_cosine": ".5f", "mean_cosine": ".4f", "relative_error": ".4f", "learned": ".4f", "exact": ".4f"},
+        {"noise": "spiral, σ"},
+        {
+            "median_cosine": ("median cosine", ".5f"),
+            "mean_cosine": ("mean cosine", ".4f"),
+            "relative_error": ("squared error, relative", ".4f"),
+            "learned": ("arrows that lead nearer to the curve", ".4f"),
+            "exact": ("exact ones that do", ".4f"),
+        },
     ),
-    "digits": (("corruption",), {"noisy": ".2f", "linear": ".2f", "denoised": ".2f"}),
+    "digits": (
+        {"corruption": "digits, noise"},
+        {
+            "noisy": ("noisy, dB", ".2f"),
+            "linear": ("best affine map", ".2f"),
+            "denoised": ("denoising autoencoder", ".2f"),
+        },
+    ),
 }
+NAMES = {"residual": "the score", "direct": "the denoiser"}
 
 
-def table(path: Path, keys: tuple[str, ...], formats: dict[str, str]) -> str:
-    """One line per setting."""
-    found: dict[tuple[Any, ...], list[dict[str, float]]] = {}
-    for row in json.loads(path.read_text())["rows"]:
+def table(folder: Path = RESULTS) -> str:
+    """A table for each file that is there."""
+    parts = [part for part in TABLES if (folder / f"{part}.json").exists()]
+    return "\n\n".join(
+        _table(json.loads((folder / f"{part}.json").read_text())["rows"], *TABLES[part]) for part in parts
+    )
+
+
+def _table(rows: list[dict[str, Any]], keys: dict[str, str], columns: dict[str, tuple[str, str]]) -> str:
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
         found.setdefault(tuple(row[key] for key in keys), []).append(row)
-    columns = [*keys, *formats]
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join(["---"] * len(keys) + ["---:"] * len(formats)) + " |"]
-    for setting, rows in found.items():
-        cells = [f"{value}" for value in setting]
-        for name, form in formats.items():
-            values = [row[name] for row in rows]
-            spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):{form}}{spread}")
+    titles = [*keys.values(), *(title for title, _ in columns.values())]
+    lines = ["| " + " | ".join(titles) + " |", "| --- " * len(keys) + "| ---: " * len(columns) + "|"]
+    for setting, seeds in found.items():
+        cells = [NAMES.get(str(value), str(value)) for value in setting]
+        cells += [_cell([row[name] for row in seeds], form) for name, (_, form) in columns.items()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def main(folder: Path = RESULTS) -> None:
-    """Prints a table for each file that is there."""
-    for part, (keys, formats) in TABLES.items():
-        if (folder / f"{part}.json").exists():
-            print(f"{part}\n\n{table(folder / f'{part}.json', keys, formats)}\n")
+def _cell(values: list[float], form: str) -> str:
+    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{spread}"
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    print(table(*map(Path, sys.argv[1:])))
