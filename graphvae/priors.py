@@ -147,8 +147,7 @@ class BernoulliPrior(nn.Module):
 
     def forward(self, layout: Layout) -> PerGraph:
         """The prior of `(N, D)` zeros and ones with this layout."""
-        logits = at_least_single(self.logits).expand(layout.num_rows, -1)
-        return PerGraph(Bernoulli(logits=logits, validate_args=False), layout)
+        return PerGraph(Bernoulli(logits=_for_rows(self.logits, layout), validate_args=False), layout)
 
 
 class CategoricalPrior(nn.Module):
@@ -166,8 +165,7 @@ class CategoricalPrior(nn.Module):
 
     def forward(self, layout: Layout) -> PerGraph:
         """The prior of `(N, D)` one-hot rows with this layout."""
-        logits = at_least_single(self.logits).expand(layout.num_rows, -1)
-        return PerGraph(OneHotCategorical(logits=logits, validate_args=False), layout)
+        return PerGraph(OneHotCategorical(logits=_for_rows(self.logits, layout), validate_args=False), layout)
 
 
 def _even(latent: int, learned: bool) -> nn.Parameter:
@@ -201,3 +199,7 @@ class EmpiricalSizes(nn.Module):
     def forward(self) -> TableOfSizes:
         """The distribution of the number of nodes."""
         return TableOfSizes(self.log_probs)
+
+
+def _for_rows(logits: Tensor, layout: Layout) -> Tensor:
+    return at_least_single(logits).expand(layout.num_rows, -1)
