@@ -1,11 +1,9 @@
-r"""What a denoiser has learned, against what it should have: the score \(\nabla \log p_\sigma\) of the noisy density.
+r"""What a denoiser has learned, against what it should have: the score \(\nabla \log p_{\sigma}\) of the noisy density.
 
-For x̃ = x + σε the best denoiser, in mean squared error, is r(x̃) = E[x | x̃], and at every σ
-\(r(\tilde x) - \tilde x = \sigma^2 \nabla \log p_\sigma(\tilde x)\) with \(p_\sigma = p * N(0, \sigma^2 I)\): the score
-of p_σ, not of p, which is another field, and which data on a curve do not even have.
-
-References:
-    Miyasawa, 1961; Robbins, 1956 (Tweedie's formula); Vincent, 2011; Alain & Bengio, 2014, arXiv:1211.4246.
+The best reconstruction r under Gaussian noise has, exactly and for every σ (Miyasawa, Tweedie),
+\(r(\tilde x) - \tilde x = \sigma^2 \nabla \log p_{\sigma}(\tilde x)\) with
+\(p_{\sigma} = p * N(0, \sigma^2 I)\): the score of the noisy density, not of p, which is another field, and which data
+on a curve do not even have.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ def denoised(model: GraphVAE, graphs: Graphs) -> Tensor:
 
 
 def learned_score(model: GraphVAE, graphs: Graphs, noise: float) -> Tensor:
-    """(r(x) - x) / σ², `(N, F)`: the score of p_σ if the denoiser is the best one for `GaussianNoise(noise)`.
+    """(r(x) - x) / σ², `(N, F)`: the score of the noisy density, if the denoiser is best for `GaussianNoise(noise)`.
 
     For any parameterisation; that of `denoisers.ScoreFeatures` has it as the output of its network.
 
@@ -65,7 +63,7 @@ def learned_score(model: GraphVAE, graphs: Graphs, noise: float) -> Tensor:
 
 
 def noised(mixture: MixtureSameFamily, noise: float) -> MixtureSameFamily:
-    """A mixture of `MultivariateNormal`s convolved with N(0, σ²I): every covariance grows by σ²."""
+    """A mixture of `MultivariateNormal` components convolved with N(0, σ²I): every covariance grows by σ²."""
     components = _components(mixture)
     added = noise**2 * torch.eye(components.event_shape[0]).to(components.loc)
     wider = MultivariateNormal(components.loc, components.covariance_matrix + added, validate_args=False)
@@ -73,7 +71,7 @@ def noised(mixture: MixtureSameFamily, noise: float) -> MixtureSameFamily:
 
 
 def mixture_score(mixture: MixtureSameFamily, x: Tensor) -> Tensor:
-    r"""\(\nabla \log p(x) = \sum_k p(k | x) \Sigma_k^{-1} (\mu_k - x)\) of a mixture of `MultivariateNormal`s.
+    r"""\(\nabla \log p(x) = \sum_k p(k | x) \Sigma_k^{-1} (\mu_k - x)\) of a mixture of multivariate normals.
 
     Args:
         mixture: Of K components in D dimensions.
@@ -89,9 +87,9 @@ def mixture_score(mixture: MixtureSameFamily, x: Tensor) -> Tensor:
 
 
 def empirical_score(points: Tensor, x: Tensor, noise: float) -> Tensor:
-    r"""The score of noised data: \(\nabla \log p_\sigma(x) = (\sum_j w_j x_j - x) / \sigma^2\).
+    r"""The score of noised data: \(\nabla \log p_{\sigma}(x) = (\sum_j w_j x_j - x) / \sigma^2\).
 
-    The empirical p_σ is a mixture of N(x_j, σ²I), and \(w = \mathrm{softmax}(-\lVert x - x_j\rVert^2 / 2\sigma^2)\).
+    The noisy density is a mixture of N(x_j, σ²I), and \(w = \mathrm{softmax}(-\lVert x - x_j\rVert^2 / 2\sigma^2)\).
 
     Args:
         points: `(M, D)` data, equally likely.
@@ -113,10 +111,10 @@ def _weights(points: Tensor, rows: Tensor, noise: float) -> Tensor:
 
 
 def smallest_error(scores: Tensor, noise: float) -> Tensor:
-    r"""The mean squared error of the best denoiser, \(D\sigma^2 - \sigma^4 E\lVert\nabla \log p_\sigma\rVert^2\), `()`.
+    r"""The least mean squared error, \(D\sigma^2 - \sigma^4 E\lVert\nabla \log p_{\sigma}\rVert^2\), `()`.
 
     Args:
-        scores: `(N, D)` exact scores at draws from p_σ.
+        scores: `(N, D)` exact scores at draws from the noisy density.
         noise: σ.
     """
     return scores.size(1) * noise**2 - noise**4 * scores.square().sum(1).mean()
@@ -146,7 +144,7 @@ class Agreement:
 
 
 def agreement(found: Tensor, exact: Tensor) -> Agreement:
-    """Compares two vector fields `(N, D)` at the same places; a mean over draws from p_σ is what theory speaks of.
+    """Compares two vector fields `(N, D)` at the same places, which theory wants drawn from the noisy density.
 
     Raises:
         ValueError: Their shapes differ.

@@ -20,9 +20,8 @@ _LOST = 1e-3
 class Components(NamedTuple):
     """Principal components.
 
-    Attributes:
-        directions: `(K, F)` unit rows, in descending order of variance; signs are arbitrary.
-        variances: `(K,)` of the data along them, a mean over N rows (not N - 1); None if no data were given.
+    `directions` `(K, F)` are unit rows, in descending order of variance; signs are arbitrary. `variances` `(K,)` are
+    those of the data along them, a mean over N rows (not N - 1); None if no data were given.
     """
 
     directions: Tensor

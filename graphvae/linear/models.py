@@ -14,12 +14,7 @@ from graphvae.validation import check_positive
 
 
 class LinearWeights(NamedTuple):
-    """The layers of a linear model, which are its parameters.
-
-    Attributes:
-        encoder: With weight V `(K, F)`.
-        decoder: With weight U `(F, K)`.
-    """
+    """The layers of a linear model: `encoder` with weight V `(K, F)`, `decoder` with weight U `(F, K)`."""
 
     encoder: nn.Module
     decoder: nn.Linear

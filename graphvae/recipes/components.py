@@ -42,7 +42,7 @@ class Found:
     Attributes:
         name: Of the method.
         directions: `(K, F)` unit rows, with the signs of the exact components.
-        cosines: K numbers, |cosine| with the exact component of the same place.
+        cosines: K absolute cosines, each with the exact component of the same place.
         angle: The largest principal angle to the space of the exact components, in radians.
     """
 
