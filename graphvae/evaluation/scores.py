@@ -4,6 +4,9 @@ The best reconstruction r under Gaussian noise has, exactly and for every σ (Mi
 \(r(\tilde x) - \tilde x = \sigma^2 \nabla \log p_{\sigma}(\tilde x)\) with
 \(p_{\sigma} = p * N(0, \sigma^2 I)\): the score of the noisy density, not of p, which is another field, and which data
 on a curve do not even have.
+
+References:
+    Miyasawa, 1961; Robbins, 1956 (Tweedie's formula); Vincent, 2011; Alain & Bengio, 2014, arXiv:1211.4246.
 """
 
 from __future__ import annotations
