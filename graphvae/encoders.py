@@ -142,9 +142,7 @@ class FreeNormal(nn.Module):
         Raises:
             TypeError: It is not normal.
         """
-        base = getattr(q, "base", q)
-        if not isinstance(base, Normal):
-            raise TypeError(f"'q' must be of normal latents, as of NormalEncoder, got {type(base).__name__}")
+        base = normal_base(q)
         free = cls(*base.loc.shape).to(base.loc)
         with torch.no_grad():
             free.loc.copy_(base.loc)
@@ -159,6 +157,18 @@ class FreeNormal(nn.Module):
                 "a NormalEncoder encodes any"
             )
         return PerGraph(Normal(self.loc, self.log_scale.exp(), validate_args=False), layout)
+
+
+def normal_base(q: PerGraph | PointMass) -> Normal:
+    """The distribution over rows of a posterior of normal latents.
+
+    Raises:
+        TypeError: It is not normal.
+    """
+    base = getattr(q, "base", q)
+    if not isinstance(base, Normal):
+        raise TypeError(f"'q' must be of normal latents, as of NormalEncoder, got {type(base).__name__}")
+    return base
 
 
 def _positive(hidden: int, latent: int) -> tuple[int, int]:

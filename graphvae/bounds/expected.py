@@ -20,8 +20,8 @@ def expected_elbo(
     r"""\(E_q[\log p(X, A | Z)] - \beta\, KL(q(Z | X, A) \| p(Z))\), of which `expectation` takes the first part.
 
     As `elbo`, for any encoder: with `Enumeration` exact, with `ScoreFunction` for discrete latents too many for that,
-    with `Pathwise` `elbo` itself from several draws. Where the KL
-    divergence has no closed form it is part of the expectation. Labelled convention.
+    with `Pathwise` `elbo` itself from several draws. Where the KL divergence has no closed form it is part of the
+    expectation. Labelled convention.
 
     Args:
         model: With an encoder that has a density or probabilities.

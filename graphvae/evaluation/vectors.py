@@ -17,7 +17,7 @@ from torch.distributions import Normal
 from torch_geometric.data import Batch
 
 from graphvae.distributions import PerGraph
-from graphvae.encoders import FreeNormal
+from graphvae.encoders import normal_base
 from graphvae.graphs import edgeless
 from graphvae.layout import Layout
 from graphvae.model import FeatureFactor, GraphVAE
@@ -195,9 +195,9 @@ def decoded(model: GraphVAE, z: Tensor) -> Tensor:
 
 def _normal_posterior(model: GraphVAE, x: Tensor, batch_size: int) -> PerGraph:
     """The posteriors of all rows as one."""
-    found = [FreeNormal.of(model.posterior(part)) for part in batches_of(model, x, batch_size)]
-    loc, log_scale = (torch.cat([getattr(one, name) for one in found]) for name in ("loc", "log_scale"))
-    return PerGraph(Normal(loc, log_scale.exp(), validate_args=False), Layout.singles(len(loc), loc.device))
+    found = [normal_base(model.posterior(part)) for part in batches_of(model, x, batch_size)]
+    loc, scale = (torch.cat([getattr(one, name) for one in found]) for name in ("loc", "scale"))
+    return PerGraph(Normal(loc, scale, validate_args=False), Layout.singles(len(loc), loc.device))
 
 
 def _device(model: GraphVAE) -> torch.device:

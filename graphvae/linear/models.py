@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch_geometric.nn import Linear
 
 from graphvae.encoders import NormalEncoder, PointEncoder
 from graphvae.features import FixedScale, GaussianFeatures, LearnedScale
@@ -16,15 +17,13 @@ from graphvae.validation import check_positive
 class LinearWeights(NamedTuple):
     """The layers of a linear model: `encoder` with weight V `(K, F)`, `decoder` with weight U `(F, K)`."""
 
-    encoder: nn.Module
+    encoder: Linear
     decoder: nn.Linear
 
     @property
     def encoding(self) -> Tensor:
         """V, `(K, F)`."""
-        weight = self.encoder.weight
-        assert isinstance(weight, Tensor)
-        return weight
+        return self.encoder.weight
 
     @property
     def decoding(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -60,9 +60,7 @@ def reduced(data: Samples) -> Samples:
         return data
     train, test = (avg_pool2d(part.view(-1, 1, height, width), side) for part in (data.train, data.test))
     image = (train.size(2), train.size(3))
-    return Samples(
-        data.name, train.flatten(1), test.flatten(1), data.train_labels, data.test_labels, image, data.source
-    )
+    return replace(data, train=train.flatten(1), test=test.flatten(1), image=image)
 
 
 def compare(

@@ -15,7 +15,7 @@ from torch.optim import Adam
 
 from graphvae.bounds import elbo
 from graphvae.datasets.vectors import Samples
-from graphvae.encoders import FreeNormal, NormalEncoder
+from graphvae.encoders import NormalEncoder, normal_base
 from graphvae.evaluation.vectors import decoded, knn_purity
 from graphvae.features import GaussianFeatures, LearnedScale
 from graphvae.graphs import edgeless
@@ -53,7 +53,7 @@ def frame(model: GraphVAE, data: Samples, z: Tensor, epoch: int) -> Frame:
     """What a model does with the test vectors, and with latents `z` `(64, 2)`, after an epoch."""
     test = model.batch(edgeless(data.test))
     q = model.posterior(test)
-    codes, spread = q.mean.cpu(), FreeNormal.of(q).log_scale.cpu().exp()
+    codes, spread = q.mean.cpu(), normal_base(q).scale.cpu()
     neighbors = min(10, len(codes) - 1)
     numbers = {
         "elbo": float(elbo(model, test).mean()),

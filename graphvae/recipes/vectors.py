@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.progress import Progress
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
@@ -22,6 +20,8 @@ from graphvae.datasets.vectors import Samples
 from graphvae.encoders import NormalEncoder, PointEncoder
 from graphvae.evaluation.vectors import active_units, batches_of, reconstructions, squared_error
 from graphvae.features import BernoulliFeatures, FixedScale, GaussianFeatures, LearnedScale
+from graphvae.linear import exact_pca, linear_autoencoder
+from graphvae.linear.models import weights_of
 from graphvae.model import GraphVAE
 from graphvae.objectives import reconstruction
 from graphvae.priors import StandardNormal
@@ -131,17 +131,15 @@ def pca(task: Task) -> Outcome:
     """The principal components of all training vectors: the best that a linear autoencoder can do on them."""
     samples, units, latent = task.samples, Units.of(task.samples), _latent(task)
     x = units.inside(samples.train)
-    found = PCA(latent, svd_solver="full").fit(x.numpy())
-    components, mean = (torch.from_numpy(np.asarray(part)).to(x) for part in (found.components_, found.mean_))
-    encoder = PointEncoder(nn.Identity(), x.size(1), latent)
-    decoder = GaussianFeatures(nn.Identity(), latent, x.size(1), FixedScale(math.sqrt(0.5)))
+    components, mean = exact_pca(x.double(), latent).directions.to(x), x.mean(0)
+    model = linear_autoencoder(x.size(1), latent)
+    weights = weights_of(model)
     with torch.no_grad():
-        encoder.loc.weight.copy_(components)
-        encoder.loc.bias.copy_(-components @ mean)
-        decoder.loc.weight.copy_(components.T)
-        decoder.loc.bias.copy_(mean)
-    model = GraphVAE(StandardNormal(latent), encoder, features=decoder).eval()
-    return _outcome(model.to(task.accelerator.device), task, {})
+        weights.encoding.copy_(components)
+        weights.encoder.bias.copy_(-components @ mean)
+        weights.decoding.copy_(components.T)
+        weights.decoder.bias.copy_(mean)
+    return _outcome(model.eval().to(task.accelerator.device), task, {})
 
 
 def logistic_pca(task: Task) -> Outcome:
