@@ -24,8 +24,12 @@ from graphvae.signatures import takes
 from graphvae.sparse import linear, propagate
 
 
-def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None) -> Tensor:
+def run_backbone(
+    backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Layout | None, edge_type: Tensor | None = None
+) -> Tensor:
     """Calls `backbone(x, edge_index)`, with the `batch` vector if it takes one: norms and attention must know it.
+
+    So with `edge_type`, where edges have types.
 
     A backbone whose `forward` has no `edge_index` is a network on vectors, and is called with `x` alone.
 
@@ -41,9 +45,11 @@ def run_backbone(backbone: nn.Module, x: Tensor, edge_index: Tensor, layout: Lay
     if one_node_each:
         check_one_node_graphs(backbone)
     grouped = with_batch and layout is not None and (one_node_each or layout.num_graphs > 1)
-    batch = {"batch": layout.batch} if layout is not None and grouped else {}
+    given = {"batch": layout.batch} if layout is not None and grouped else {}
+    if edge_type is not None and with_edges and takes(backbone, "edge_type"):
+        given["edge_type"] = edge_type
     try:
-        return convolved(backbone, x, edge_index, **batch) if with_edges else backbone(x)
+        return convolved(backbone, x, edge_index, **given) if with_edges else backbone(x)
     except (RuntimeError, TypeError) as error:
         if x.layout == torch.strided or isinstance(error, torch.OutOfMemoryError):
             raise
@@ -70,7 +76,7 @@ class Nodewise(nn.Module):
 
 
 class Stack(nn.Module):
-    """Layers one after another: those whose `forward` takes `edge_index` or `batch` get them, others see rows only.
+    """Layers one after another: whose `forward` takes `edge_index`, `batch` or `edge_type` gets it, others rows only.
 
     Args:
         layers: Message-passing layers, activations, normalisations, dropout in the order they apply.
@@ -80,15 +86,16 @@ class Stack(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self._passes_messages = [takes(layer, "edge_index") for layer in layers]
-        self._takes_batch = [takes(layer, "batch") for layer in layers]
+        self._taken = [[name for name in ("batch", "edge_type") if takes(layer, name)] for layer in layers]
 
-    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
-        """`(N, F)` features to `(N, hidden)`; `batch` `(N,)` is the graph of each node."""
-        for layer, passes_messages, takes_batch in zip(
-            self.layers, self._passes_messages, self._takes_batch, strict=True
-        ):
-            groups = {"batch": batch} if takes_batch else {}
-            x = convolved(layer, x, edge_index, **groups) if passes_messages else layer(x, **groups)
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None, edge_type: Tensor | None = None
+    ) -> Tensor:
+        """`(N, F)` features to `(N, hidden)`; `batch` `(N,)` is the graph of each node, `edge_type` `(E,)` of edges."""
+        known = {"batch": batch, "edge_type": edge_type}
+        for layer, passes_messages, taken in zip(self.layers, self._passes_messages, self._taken, strict=True):
+            given = {name: known[name] for name in taken}
+            x = convolved(layer, x, edge_index, **given) if passes_messages else layer(x, **given)
         return x
 
 

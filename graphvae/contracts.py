@@ -113,6 +113,6 @@ def _check_symmetric(edges: EdgeDistribution, edge_index: Tensor) -> None:
     forth, back = edges.logits(pairs), edges.logits(pairs.flip(0))
     if not torch.allclose(forth, back, rtol=1e-3, atol=1e-3):
         raise ValueError(
-            f"'edges' must have symmetric scores, or directed = True; got {forth[0].item():.3g} for "
-            f"{tuple(pairs[:, 0].tolist())} and {back[0].item():.3g} for its reverse"
+            f"'edges' must have symmetric scores, or directed = True; got {forth.flatten()[0].item():.3g} for "
+            f"{tuple(pairs[:, 0].tolist())} and {back.flatten()[0].item():.3g} for its reverse"
         )

@@ -22,6 +22,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from graphvae import (
     backbones,
     controls,
+    decoders,
     denoisers,
     edges,
     encoders,
@@ -35,10 +36,23 @@ from graphvae import (
 from graphvae.library_arguments import READ_ELSEWHERE, aggregation
 
 _registered: dict[str, type[nn.Module]] = {}
-_OURS = (model, encoders, priors, edges, estimates, proposals, controls, features, denoisers, orderings, backbones)
+_OURS = (
+    model,
+    encoders,
+    priors,
+    edges,
+    estimates,
+    proposals,
+    controls,
+    features,
+    decoders,
+    denoisers,
+    orderings,
+    backbones,
+)
 # PyG's Sequential makes Python code out of its strings; a file must not get to do that. Use `backbones.Stack`.
 _REFUSED = (pyg.Sequential,)
-_TRANSIENT = ("training",)
+_TRANSIENT = ("training", "_use_segment_matmul_heuristic_output")  # The latter is what RGCNConv found to be faster.
 _PLAIN = (bool, int, float, str, type(None))
 
 

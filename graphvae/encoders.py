@@ -38,11 +38,16 @@ class RowEncoder(nn.Module, ABC):
         self.hidden, self.latent = _positive(hidden, latent)
         self.pool = pool
 
-    def forward(self, x: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph | PointMass:
-        """The posterior given `(N, F)` features and `(2, E)` edges: rows are nodes, or graphs if pooled."""
+    def forward(
+        self, x: Tensor, edge_index: Tensor, layout: Layout | None = None, edge_type: Tensor | None = None
+    ) -> PerGraph | PointMass:
+        """The posterior given `(N, F)` features and `(2, E)` edges, of types `(E,)`: rows are nodes, graphs if pooled.
+
+        A backbone that takes `edge_type` gets it, as PyG's RGCNConv does.
+        """
         if isinstance(layout, Tensor):
             raise TypeError("'layout' must be a graphvae.Layout, got a Tensor; use Layout.from_batch(batch)")
-        rows = run_backbone(self.backbone, x, edge_index, layout)
+        rows = run_backbone(self.backbone, x, edge_index, layout, edge_type)
         if self.pool is None:
             return self.given(rows, layout)
         nodes = layout or Layout.single(rows.size(0), rows.device)

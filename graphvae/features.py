@@ -109,11 +109,13 @@ class NodeFeatures(nn.Module, ABC):
         self.backbone = backbone
         self.hidden, self.features = hidden, features
 
-    def forward(self, z: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
-        """The distribution of `(N, F)` features given `(N, D)` latents and the edges."""
+    def forward(
+        self, z: Tensor, edge_index: Tensor, layout: Layout | None = None, edge_type: Tensor | None = None
+    ) -> PerGraph:
+        """The distribution of `(N, F)` features given `(N, D)` latents and the edges, with their types if there are."""
         if layout is not None:
             layout.check_rows(z)
-        return PerGraph(self.given(run_backbone(self.backbone, z, edge_index, layout)), layout)
+        return PerGraph(self.given(run_backbone(self.backbone, z, edge_index, layout, edge_type)), layout)
 
     @abstractmethod
     def given(self, hidden: Tensor) -> dist.Distribution:

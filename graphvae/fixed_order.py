@@ -43,7 +43,7 @@ class FixedOrderEdges:
         """Log-odds of `pairs` `(2, P)` of different nodes of one graph: `(P,)`."""
         graphs = self.layout.batch.index_select(0, pairs[0])
         first, second = pairs - self.layout.ptr.index_select(0, graphs)
-        return self._flat.index_select(0, graphs * self.scores.size(1) + _number(first, second))
+        return self._flat.index_select(0, graphs * self.scores.size(1) + pair_number(first, second))
 
     def log_normalizer(self) -> Tensor:
         """The sum over all pairs of softplus(s), `(B,)`: minus the log-probability of the graph without edges."""
@@ -74,8 +74,8 @@ class FixedOrderEdges:
         once = edge_index.index_select(1, (edge_index[0] < edge_index[1]).nonzero().squeeze(1))
         graphs = self.layout.batch.index_select(0, once[0])
         # A row for each node, of its K places: whole rows are gathered and added much faster than columns.
-        places = (ranks(orders) - self.layout.first_rows).T.to(self._index).contiguous()
-        numbers = _number(places.index_select(0, once[0]), places.index_select(0, once[1]))
+        places = places_of(orders, self.layout).T.to(self._index).contiguous()
+        numbers = pair_number(places.index_select(0, once[0]), places.index_select(0, once[1]))
         numbers += (graphs * self.scores.size(1)).to(self._index)[:, None]
         scores = self._flat.index_select(0, numbers.flatten()).view_as(numbers)
         total = scores.new_zeros(self.layout.num_graphs, len(orders)).index_add(0, graphs, scores)
@@ -124,7 +124,13 @@ class FixedOrderEdges:
         return torch.arange(self.scores.size(1), device=self.scores.device) < self.layout.num_pairs[:, None]
 
 
-def _number(first: Tensor, second: Tensor) -> Tensor:
+def places_of(orders: Tensor, layout: Layout) -> Tensor:
+    """`(K, N)` the place of each node in the graphs that `orders` `(K, N)` make of its own."""
+    return ranks(orders) - layout.first_rows
+
+
+def pair_number(first: Tensor, second: Tensor) -> Tensor:
+    """The number j(j - 1)/2 + i of pairs of places i < j, given in either order."""
     later = torch.maximum(first, second)
     # Shifted, because to divide integers takes eight times as long.
     return (later * (later - 1) >> 1) + torch.minimum(first, second)

@@ -22,13 +22,13 @@ _BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatur
 def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
     """Checks a user's graphs and returns them as one PyG `Batch` that carries its `Layout` as `.layout`.
 
-    A batch that this function made passes through unchecked. The input is left as it was. Only features and edges
-    are kept: edge attributes and weights are not modelled.
+    A batch that this function made passes through unchecked. The input is left as it was. Only features, edges and
+    their types are kept: other edge attributes and weights are not modelled.
 
     Args:
         graphs: One graph, a PyG `Batch`, a list of graphs or a PyG `Dataset`. `x` is `(N, F)` floating point, dense or,
             for one graph, `torch.sparse_csr`; `edge_index` is `(2, E)` int64 with both directions of every undirected
-            edge present.
+            edge present; `edge_type`, where there are types, `(E,)` int64 from 0, alike in both directions.
         directed: Allow edges without their reverse.
 
     Raises:
@@ -44,14 +44,14 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
         hint = "; vectors become graphs with graphvae.edgeless(x)" if isinstance(graphs, Tensor) else ""
         hint = "; a loader's graphs are list(loader.dataset)" if hasattr(graphs, "dataset") else hint
         raise TypeError(f"'graphs' must be a PyG Data, Batch or a list of Data, got {type(graphs).__name__}{hint}")
-    edge_index = check_graph(graphs, directed)
+    edge_index, edge_type = check_graph(graphs, directed)
     num_nodes = int(graphs.num_nodes or 0)
     ptr = getattr(graphs, "ptr", None)
     layout = Layout.single(num_nodes, edge_index.device) if ptr is None else Layout(ptr, num_nodes)
     layout.one_row_each = layout.num_graphs == num_nodes  # None is empty.
     if layout.num_graphs > 1 and bool((layout.batch[edge_index[0]] != layout.batch[edge_index[1]]).any()):
         raise ValueError("'edge_index' must join nodes of one graph, an edge joins two graphs of the batch")
-    return batch_of(graphs.x, edge_index, layout, directed)
+    return batch_of(graphs.x, edge_index, layout, directed, edge_type=edge_type)
 
 
 def field(graphs: Data, name: str) -> Any:
@@ -68,7 +68,12 @@ def has_layout(graphs: Data) -> bool:
 
 
 def batch_of(
-    x: Tensor | None, edge_index: Tensor, layout: Layout, directed: bool = False, edge_ptr: Tensor | None = None
+    x: Tensor | None,
+    edge_index: Tensor,
+    layout: Layout,
+    directed: bool = False,
+    edge_ptr: Tensor | None = None,
+    edge_type: Tensor | None = None,
 ) -> Batch:
     """Makes a PyG `Batch` of tensors in batch numbering, without a list of `Data`; nothing is checked.
 
@@ -78,18 +83,26 @@ def batch_of(
         layout: Of the nodes.
         directed: Whether edges may lack their reverse.
         edge_ptr: `(B + 1,)` first column of each graph, if columns are sorted by graph; they are sorted if None.
+        edge_type: `(E,)` type of each column of `edge_index`, or None.
 
     Returns:
-        A batch with `x`, `edge_index`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()` works.
+        A batch with `x`, `edge_index`, `edge_type`, `batch`, `ptr`, `layout`, `directed`, for which `to_data_list()`
+        works.
     """
     if edge_ptr is None:
         if layout.num_graphs > 1:
-            edge_index = edge_index[:, layout.batch[edge_index[0]].argsort(stable=True)]
+            columns = layout.batch[edge_index[0]].argsort(stable=True)
+            edge_index = edge_index[:, columns]
+            edge_type = None if edge_type is None else edge_type[columns]
         edge_ptr = _edge_ptr(edge_index, layout)
     slices, shifts = {"edge_index": edge_ptr}, {"edge_index": layout.ptr[:-1]}
     if x is not None:
         slices["x"], shifts["x"] = layout.ptr, torch.zeros_like(layout.ptr[:-1])
-    return _assembled(x, edge_index, layout, directed, slices, shifts)
+    batch = _assembled(x, edge_index, layout, directed, slices, shifts)
+    if edge_type is not None:
+        slices["edge_type"], shifts["edge_type"] = edge_ptr, torch.zeros_like(layout.ptr[:-1])
+        batch._store._mapping["edge_type"] = edge_type
+    return batch
 
 
 def _assembled(
@@ -176,28 +189,33 @@ class Selector:
         rows, columns = (moves[k].repeat(counts[k]) + np.arange(ptr[k, -1]) for k in (0, 1))
         nodes = _on(device, rows)
         x = None if graphs.x is None else graphs.x.index_select(0, nodes)
-        edge_index = graphs.edge_index.index_select(1, _on(device, columns))
+        chosen_columns = _on(device, columns)
+        edge_index = graphs.edge_index.index_select(1, chosen_columns)
         edge_index -= _on(device, moves[0].repeat(counts[1]))
+        edge_type = field(graphs, "edge_type")
+        edge_type = None if edge_type is None else edge_type.index_select(0, chosen_columns)
         inherit(edge_index, graphs.edge_index, graphs.layout.num_rows, nodes)
         layout = Layout(_on(device, ptr[0]), rows.size)
         layout.one_row_each = rows.size == chosen.size  # None is empty.
         layout.host_sizes = counts[0].tolist()
         layout.batch = _on(device, np.arange(chosen.size).repeat(counts[0]))
-        batch = batch_of(x, edge_index, layout, graphs.directed, _on(device, ptr[1]))
+        batch = batch_of(x, edge_index, layout, graphs.directed, _on(device, ptr[1]), edge_type)
         if self._checked_for is not None:
             batch.checked_for = self._checked_for
         return batch
 
 
 def without_features(graphs: Batch) -> Batch:
-    """A checked batch of the edges alone."""
+    """A checked batch of the edges alone, with their types."""
     edge_ptr = layout_of_edges(graphs).ptr
-    return batch_of(None, graphs.edge_index, graphs.layout, graphs.directed, edge_ptr)
+    edge_type = field(graphs, "edge_type")
+    return batch_of(None, graphs.edge_index, graphs.layout, graphs.directed, edge_ptr, edge_type)
 
 
 def contents(graphs: Batch) -> list[Tensor]:
-    """The tensors that tell one checked batch from another: features, edges, and which rows are whose."""
-    return [graphs.x, graphs.edge_index, graphs.layout.ptr]
+    """The tensors that tell one checked batch from another: features, edges, types, and which rows are whose."""
+    edge_type = field(graphs, "edge_type")
+    return [graphs.x, graphs.edge_index, graphs.layout.ptr, *([] if edge_type is None else [edge_type])]
 
 
 def _on(device: torch.device, numbers: np.ndarray[Any, Any]) -> Tensor:
@@ -249,7 +267,9 @@ def copies(graphs: Batch, times: int) -> Batch:
 
 def _repeated(graphs: Batch, x: Tensor | None, edge_index: Tensor, times: int) -> Batch:
     edge_ptr = layout_of_edges(graphs).repeated(times).ptr
-    repeated = batch_of(x, edge_index, graphs.layout.repeated(times), graphs.directed, edge_ptr)
+    edge_type = field(graphs, "edge_type")
+    edge_type = None if edge_type is None else edge_type.repeat(times)
+    repeated = batch_of(x, edge_index, graphs.layout.repeated(times), graphs.directed, edge_ptr, edge_type)
     if graphs.get("checked_for") is not None:
         repeated.checked_for = graphs.checked_for
     return repeated

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,63 +11,30 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 from torch_geometric.data import Batch
 
-from graphvae.distributions import BernoulliEdges, PerGraph, PointMass
-from graphvae.fixed_order import FixedOrderEdges
+from graphvae.distributions import PerGraph, PointMass
 from graphvae.graphs import Graphs, as_batch, batch_of, field
 from graphvae.layout import Layout
 from graphvae.orderings import Ordering
-from graphvae.sparse import entry
+from graphvae.protocols import EdgeFactor, FeatureFactor, GraphDecoder
+from graphvae.signatures import takes
+from graphvae.validation import check_support, check_types
 
-_SUPPORTS = {
-    constraints.boolean: "0 or 1 (grey values: BernoulliFeatures(..., intensities=True))",
-    constraints.unit_interval: "in [0, 1]",
-    constraints.nonnegative_integer: "counts 0, 1, 2, ...",
-}
-
-
-class EdgeFactor(Protocol):
-    """p(A | Z): what an edge decoder of your own must offer, beside being an `nn.Module`.
-
-    Attributes:
-        directed: Whether pairs are ordered; if not, graphs must hold both directions of every edge.
-    """
-
-    directed: bool
-
-    def __call__(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges | FixedOrderEdges:
-        """A distribution over edges: `log_prob(edge_index) -> (B,)`, `logits(pairs) -> (P,)`, `sample()`.
-
-        One of a decoder to numbered places may have `log_probs(edge_index, orders (K, N)) -> (K, B)`, with which bounds
-        over orderings score many orders of what was decoded once.
-        """
-
-
-class FeatureFactor(Protocol):
-    """p(X | A, Z): what a feature decoder of your own must offer, beside being an `nn.Module`.
-
-    Attributes:
-        features: Number F of features.
-        support: A `torch.distributions` constraint on the values of x.
-    """
-
-    features: int
-    support: Constraint
-
-    def __call__(self, z: Tensor, edge_index: Tensor, layout: Layout | None = None) -> PerGraph:
-        """A distribution over features: `log_prob(x) -> (B,)`, `sample()`, `mean`."""
+__all__ = ["EdgeFactor", "FeatureFactor", "GraphDecoder", "GraphVAE"]
 
 
 class GraphVAE(nn.Module):
     """n ~ p(n), Z ~ p(Z), A ~ p(A | Z), X ~ p(X | A, Z), with the encoder q(Z | X, A).
 
-    Vectors are the edgeless case: `GraphVAE(prior, encoder, features=...)` on `edgeless(x)`.
+    Vectors are the edgeless case: `GraphVAE(prior, encoder, features=...)` on `edgeless(x)`. A decoder of whole graphs
+    at numbered places takes the place of three factors: `GraphVAE(prior, encoder, decoder=DenseGraph(...))`.
 
     Args:
         prior: p(Z): `prior(layout)`.
-        encoder: q(Z | X, A): `encoder(x, edge_index, layout)`.
+        encoder: q(Z | X, A): `encoder(x, edge_index, layout)`; also `edge_type`, if it takes one and graphs have it.
         edges: p(A | Z): `edges(z, layout)`; None to leave the edges out of the likelihood.
         features: p(X | A, Z): `features(z, edge_index, layout)`; None to leave the features out.
         sizes: p(n): `sizes()`; needed to sample graphs, and part of the likelihood when given.
+        decoder: p(n, A, X | z): `decoder(z)`, see `decoders`; instead of `edges`, `features` and `sizes`.
         orderings: r(order | G): `orderings(graphs)`; for bounds over orderings, where it is trained and saved with the
             rest. The likelihood does not know of it.
     """
@@ -81,11 +47,21 @@ class GraphVAE(nn.Module):
         features: FeatureFactor | None = None,
         sizes: nn.Module | None = None,
         orderings: Ordering | None = None,
+        decoder: GraphDecoder | None = None,
     ) -> None:
         super().__init__()
-        if edges is None and features is None:
-            raise ValueError("'edges' or 'features' must be given, a model of neither has no likelihood")
-        for name, factor, needs in (("edges", edges, ("directed",)), ("features", features, ("features", "support"))):
+        if edges is None and features is None and decoder is None:
+            raise ValueError("'edges', 'features' or 'decoder' must be given, a model of none has no likelihood")
+        if decoder is not None and not (edges is features is sizes is None):
+            raise ValueError("'decoder' must be given alone, it stands for 'edges', 'features' and 'sizes'")
+        if decoder is not None and getattr(encoder, "pool", None) is None:
+            raise ValueError("'encoder' must have 'pool' for a 'decoder', which decodes latents of graphs")
+        needed = (
+            ("edges", edges, ("directed",)),
+            ("features", features, ("features", "support")),
+            ("decoder", decoder, ("max_nodes", "node_types", "edge_types")),
+        )
+        for name, factor, needs in needed:
             lacking = [need for need in needs if factor is not None and not hasattr(factor, need)]
             if lacking:
                 raise TypeError(f"'{name}' must have the attribute '{lacking[0]}', {type(factor).__name__} has none")
@@ -93,7 +69,17 @@ class GraphVAE(nn.Module):
             raise TypeError(f"'orderings' must be an Ordering, such as orderings.BreadthFirst(), got {orderings!r}")
         self.prior, self.encoder = prior, encoder
         self.edges, self.features, self.sizes = edges, features, sizes
-        self.orderings = orderings
+        self.orderings, self.decoder = orderings, decoder
+
+    @property
+    def models_features(self) -> bool:
+        """Whether x is part of what has a probability."""
+        return self.features is not None or (self.decoder is not None and self.decoder.node_types > 0)
+
+    @property
+    def edge_types(self) -> int:
+        """T if types of edges are part of what has a probability, else 0."""
+        return int(getattr(self.edges if self.decoder is None else self.decoder, "edge_types", 0))
 
     def batch(self, graphs: Graphs) -> Batch:
         """Checks `graphs` against this model and returns them as one batch on the model's device.
@@ -103,15 +89,25 @@ class GraphVAE(nn.Module):
         Raises:
             TypeError, ValueError: As `as_batch`, and for features the likelihood gives no probability.
         """
-        edges, features = self.edges, self.features
-        batch = as_batch(graphs, directed=edges is None or edges.directed)
+        edges, decoder = self.edges, self.decoder
+        batch = as_batch(graphs, directed=decoder is None and (edges is None or edges.directed))
         anchor = _first_parameter(self)
-        facts = _facts(anchor.dtype, *(() if features is None else (features.features, features.support)))
+        facts = _facts(
+            anchor.dtype, self._features_wanted(), self.edge_types, 0 if decoder is None else decoder.max_nodes
+        )
         if field(batch, "checked_for") != facts:
             self._check(batch, anchor.dtype)
             batch = copy.copy(batch)
             batch.checked_for = facts
         return batch if field(batch, "edge_index").device == anchor.device else copy.copy(batch).to(anchor.device)
+
+    def _features_wanted(self) -> tuple[int, Constraint] | None:
+        """Columns of x and what they must be, if x is part of the likelihood."""
+        if self.features is not None:
+            return self.features.features, self.features.support
+        if self.decoder is not None and self.decoder.node_types:
+            return self.decoder.node_types, constraints.one_hot
+        return None
 
     def _check(self, batch: Batch, dtype: torch.dtype) -> None:
         if batch.x is None:
@@ -120,24 +116,26 @@ class GraphVAE(nn.Module):
             )
         if batch.x.dtype != dtype:
             raise ValueError(f"'x' must be {dtype} as the model is, got {batch.x.dtype}; use x.to({dtype})")
-        if self.features is None:
-            return
-        if batch.x.size(1) != self.features.features:
-            raise ValueError(f"'x' must have the model's {self.features.features} features, got {batch.x.size(1)}")
-        outside = _first_outside(self.features.support, batch.x)
-        if outside is not None:
-            support = _SUPPORTS.get(self.features.support, str(self.features.support).removesuffix("()"))
-            raise ValueError(f"'x' must be {support} for {type(self.features).__name__}, got {outside}")
+        largest = max(batch.layout.host_sizes)
+        if self.decoder is not None and largest > self.decoder.max_nodes:
+            places = f"{self.decoder.max_nodes} for a graph of {largest} nodes"
+            raise ValueError(f"'max_nodes' of the decoder must be at least the size of every graph, got {places}")
+        check_types(field(batch, "edge_type"), self.edge_types)
+        wanted = self._features_wanted()
+        if wanted is not None:
+            check_support(batch.x, *wanted, user=type(self.features or self.decoder).__name__)
 
     def posterior(self, graphs: Graphs) -> PerGraph | PointMass:
         """q(Z | X, A)."""
         batch = self.batch(graphs)
-        return self.encoder(field(batch, "x"), field(batch, "edge_index"), layout=field(batch, "layout"))
+        x, edge_index, layout = (field(batch, name) for name in ("x", "edge_index", "layout"))
+        return self.encoder(x, edge_index, layout=layout, **_types_for(self.encoder, field(batch, "edge_type")))
 
     def log_likelihood(self, graphs: Graphs, z: Tensor, exact: bool = False) -> Tensor:
         """Log p(n) + log p(A | z) + log p(X | A, z) of the factors given, in nats: `(B,)`.
 
-        Convention: labelled graphs. Given an equivariant model this is also the symmetrised likelihood.
+        Convention: labelled graphs. Given an equivariant model this is also the symmetrised likelihood. With a
+        `decoder` node i is at place i.
 
         Args:
             graphs: A PyG graph, batch or list.
@@ -149,21 +147,29 @@ class GraphVAE(nn.Module):
         """
         batch = self.batch(graphs)
         x, edge_index, layout = (field(batch, name) for name in ("x", "edge_index", "layout"))
+        edge_type = field(batch, "edge_type")
         parts: dict[str, Tensor] = {}
+        if self.decoder is not None:
+            parts["decoder"] = self.decoder(z).log_prob(batch)
         if self.sizes is not None:
             parts["sizes"] = self.sizes().log_prob(layout.sizes)
         if self.edges is not None:
             edges = self.edges(z, layout)
             if exact:
                 self.check_exact(edges)
-            parts["edges"] = edges.log_prob(edge_index)
+            parts["edges"] = edges.log_prob(*self.edges_of(batch))
         if self.features is not None:
-            parts["features"] = self.features(z, edge_index, layout).log_prob(x.to_dense())
+            types = _types_for(self.features, edge_type)
+            parts["features"] = self.features(z, edge_index, layout, **types).log_prob(x.to_dense())
         for name, value in parts.items():
             if value.shape != (layout.num_graphs,):
                 count = f"each of the {layout.num_graphs} graphs, got shape {tuple(value.shape)}"
                 raise ValueError(f"'{name}' must give one log-probability for {count}; does it pass 'layout' on?")
         return torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
+
+    def edges_of(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The edges of a checked batch as this model's distributions over edges take them: with types or without."""
+        return (batch.edge_index, batch.edge_type) if self.edge_types else (batch.edge_index,)
 
     def check_exact(self, edges: object) -> None:
         """Checks that neither the edge factor, with what it holds, nor its distribution says that it is estimated.
@@ -180,7 +186,9 @@ class GraphVAE(nn.Module):
             )
 
     @torch.no_grad()
-    def sample(self, num_graphs: int, generator: torch.Generator | int | None = None) -> Batch:
+    def sample(
+        self, num_graphs: int, generator: torch.Generator | int | None = None, most_likely: bool = False
+    ) -> Batch:
         """Draws graphs from the model: sizes, latents, edges, then features given both.
 
         Without an edge factor and without p(n) every graph is a vector.
@@ -188,23 +196,36 @@ class GraphVAE(nn.Module):
         Args:
             num_graphs: How many.
             generator: Or a seed; PyTorch's global generator if None. One of another device seeds one of the model's.
+            most_likely: Decode each latent that is drawn to its most likely graph, for a model with a `decoder`. These
+                are no draws from the model: what the decoder is unsure of goes away.
         """
         if num_graphs < 1:
             raise ValueError(f"'num_graphs' must be positive, got {num_graphs}")
+        if most_likely and self.decoder is None:
+            raise ValueError("'most_likely' must be False for a model without a 'decoder' of whole graphs")
         if self.sizes is None and self.edges is not None:
             raise ValueError("'sizes' must be given to sample graphs, for example sizes=EmpiricalSizes(train_sizes)")
         device = next(self.parameters()).device
         source = torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator
         generator = _on(device, source)
+        if self.decoder is not None:
+            decoded = self.decoder(self.prior(Layout.singles(num_graphs, device)).sample(generator))
+            return decoded.mode() if most_likely else decoded.sample(generator)
         if self.sizes is None:
             layout = Layout.singles(num_graphs, device)
         else:
             layout = Layout.of(self.sizes().sample(num_graphs, generator))
         whole_graphs = getattr(self.encoder, "pool", None) is not None
         z = self.prior(Layout.singles(num_graphs, device) if whole_graphs else layout).sample(generator)
-        edge_index = layout.ptr.new_empty(2, 0) if self.edges is None else self.edges(z, layout).sample(generator)
-        x = None if self.features is None else self.features(z, edge_index, layout).sample(generator)
-        return batch_of(x, edge_index, layout, directed=self.edges is not None and self.edges.directed)
+        edge_index, edge_type, x = layout.ptr.new_empty(2, 0), None, None
+        if self.edges is not None:
+            drawn = self.edges(z, layout).sample(generator)
+            edge_index, edge_type = drawn if self.edge_types else (drawn, None)
+        if self.features is not None:
+            types = _types_for(self.features, edge_type)
+            x = self.features(z, edge_index, layout, **types).sample(generator)
+        directed = self.edges is not None and self.edges.directed
+        return batch_of(x, edge_index, layout, directed, edge_type=edge_type)
 
 
 def _first_parameter(module: nn.Module) -> nn.Parameter:
@@ -222,20 +243,15 @@ def _first_parameter(module: nn.Module) -> nn.Parameter:
 
 
 @lru_cache(maxsize=64)
-def _facts(dtype: torch.dtype, features: int | None = None, support: Constraint | None = None) -> str:
+def _facts(dtype: torch.dtype, features: tuple[int, Constraint] | None, edge_types: int, places: int) -> str:
     """What a batch is checked for, in words."""
-    return f"{dtype}" if features is None else f"{dtype}, {features} of {support}"
+    return f"{dtype}, x {features}, {edge_types} types of edges, {places} places"
 
 
-def _first_outside(support: Constraint, x: Tensor) -> str | None:
-    """The first value of dense or CSR features that is not in the support, with its place."""
-    sparse = x.layout == torch.sparse_csr
-    if sparse and support.event_dim == 0 and bool(support.check(x.values().new_zeros(()))):
-        outside = (~support.check(x.values())).nonzero()
-        return f"x{list(entry(x, int(outside[0])))} = {x.values()[outside[0]].item()}" if outside.numel() else None
-    dense = x.to_dense()
-    outside = (~support.check(dense)).nonzero()
-    return f"x{outside[0].tolist()} = {dense[tuple(outside[0])].tolist()}" if outside.numel() else None
+def _types_for(factor: object, edge_type: Tensor | None) -> dict[str, Tensor]:
+    """The types of edges, as an argument for a factor that takes them."""
+    wanted = edge_type is not None and isinstance(factor, nn.Module) and takes(factor, "edge_type")
+    return {"edge_type": edge_type} if wanted and edge_type is not None else {}
 
 
 def _on(device: torch.device, generator: torch.Generator | None) -> torch.Generator | None:

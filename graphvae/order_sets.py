@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.colours import mixed, of_features
-from graphvae.graphs import layout_of_edges, ranks
+from graphvae.graphs import field, layout_of_edges, ranks
 from graphvae.layout import Layout
 from graphvae.orders import OrderDistribution
 from graphvae.sort_keys import first_of_each, per_graph
@@ -25,7 +25,7 @@ def order_hashes(orders: Tensor, layout: Layout) -> Tensor:
 
 
 def image_hashes(graphs: Batch, orders: Tensor) -> Tensor:
-    r"""`(K, B)` int64 hashes of the relabelled graphs \(\pi G\), features and edges: equal for equal graphs.
+    r"""`(K, B)` int64 hashes of the relabelled graphs \(\pi G\), features, edges and types: equal for equal graphs.
 
     Unequal graphs have equal hashes only by a coincidence of 64-bit numbers; a bound over distinct images then leaves
     one out, and stays a bound.
@@ -36,7 +36,9 @@ def image_hashes(graphs: Batch, orders: Tensor) -> Tensor:
     """
     place = mixed(ranks(orders) - graphs.layout.first_rows)
     source, target = (place.index_select(1, graphs.edge_index[side]) for side in (0, 1))
-    found = per_graph(mixed(source + 3 * target), layout_of_edges(graphs))
+    ends = source + 3 * target
+    types = field(graphs, "edge_type")
+    found = per_graph(mixed(ends if types is None else ends + 5 * mixed(types)), layout_of_edges(graphs))
     if graphs.x is None:
         return found
     return found + per_graph(mixed(mixed(graphs.layout.places) ^ of_features(graphs)[orders]), graphs.layout)

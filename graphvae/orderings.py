@@ -21,7 +21,7 @@ from torch_geometric.nn import Linear
 
 from graphvae import colours
 from graphvae.backbones import run_backbone
-from graphvae.graphs import Graphs, as_batch, has_layout
+from graphvae.graphs import Graphs, as_batch, field, has_layout
 from graphvae.orders import BlockOrders, MixedOrders, OrderDistribution, PlackettLuceOrders, SortedOrders, check_orders
 from graphvae.spectra import fiedler_classes
 from graphvae.structure import Neighbors, components, core_numbers, lexicographic
@@ -215,7 +215,7 @@ class PlackettLuce(Ordering):
                 "'graphs' must have node features 'x' for a learned ordering; "
                 "torch_geometric.transforms.OneHotDegree or Constant make some"
             )
-        rows = run_backbone(self.backbone, graphs.x, graphs.edge_index, graphs.layout)
+        rows = run_backbone(self.backbone, graphs.x, graphs.edge_index, graphs.layout, field(graphs, "edge_type"))
         return PlackettLuceOrders(self.score(rows).squeeze(-1), graphs.layout)
 
 

@@ -131,11 +131,17 @@ def _moment(model: GraphVAE, attribute: str, graphs: Batch, z: Tensor) -> Tensor
 def _decoders(model: GraphVAE, pooled: bool) -> Iterator[tuple[str, Callable[[Batch, Tensor], Tensor], str]]:
     """The factors of the likelihood that a model has: a name, a function to `(B,)`, and the usual causes of failure."""
     yield "log p(Z) of the prior", lambda g, z: _prior(model.prior, g, z, pooled), "parameters of single nodes"
-    edges, features = model.edges, model.features
+    edges, features, decoder = model.edges, model.features, model.decoder
+    if decoder is not None:
+        yield (
+            f"log p(n, A, X | z) of the decoder {type(decoder).__name__}",
+            lambda g, z: decoder(z).log_prob(g),
+            f"places, which are numbered; {_ORDERINGS}",
+        )
     if edges is not None:
         yield (
             f"log p(A | Z) of the edge factor {type(edges).__name__}",
-            lambda g, z: _exact(edges(z, g.layout)).log_prob(g.edge_index),
+            lambda g, z: _exact(edges(z, g.layout)).log_prob(*model.edges_of(g)),
             f"{_USUAL}, scores that are not symmetric; {_ORDERINGS}",
         )
     if features is not None:

@@ -8,13 +8,21 @@ import networkx
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
 from torch_geometric.data import Batch, Data
 
 from graphvae.sparse import entry
 
+_SUPPORTS = {
+    constraints.boolean: "0 or 1 (grey values: BernoulliFeatures(..., intensities=True))",
+    constraints.unit_interval: "in [0, 1]",
+    constraints.nonnegative_integer: "counts 0, 1, 2, ...",
+}
 
-def check_graph(graph: Data, directed: bool, alone: bool = True) -> Tensor:
-    """Checks features and edges of one graph or batch and returns its `edge_index` as int64.
+
+def check_graph(graph: Data, directed: bool, alone: bool = True) -> tuple[Tensor, Tensor | None]:
+    """Checks features and edges of one graph or batch and returns its `edge_index` as int64, and its `edge_type`.
 
     Args:
         graph: A graph, or a PyG batch.
@@ -37,7 +45,30 @@ def check_graph(graph: Data, directed: bool, alone: bool = True) -> Tensor:
         devices = f"'x' on {graph.x.device} and 'edge_index' on {graph.edge_index.device}"
         raise ValueError(f"'graphs' must be on one device, got {devices}; use .to(device)")
     _check_rows(getattr(graph, "ptr", None), getattr(graph, "batch", None), num_nodes)
-    return check_edges(graph.edge_index, num_nodes, directed)
+    edge_index = check_edges(graph.edge_index, num_nodes, directed)
+    return edge_index, _check_types(getattr(graph, "edge_type", None), edge_index, num_nodes, directed)
+
+
+def _check_types(edge_type: Tensor | None, edge_index: Tensor, num_nodes: int, directed: bool) -> Tensor | None:
+    """Checks the types of simple edges: whole numbers from 0, one a column, both directions alike unless `directed`."""
+    if edge_type is None:
+        return None
+    if not isinstance(edge_type, Tensor) or edge_type.dtype != torch.int64:
+        kind = edge_type.dtype if isinstance(edge_type, Tensor) else type(edge_type).__name__
+        raise TypeError(f"'edge_type' must be an int64 tensor of types 0, 1, ..., got {kind}; use edge_type.long()")
+    if edge_type.shape != edge_index.shape[1:] or bool((edge_type < 0).any()):
+        found = f"shape {tuple(edge_type.shape)}" if edge_type.shape != edge_index.shape[1:] else int(edge_type.min())
+        raise ValueError(f"'edge_type' must be ({edge_index.size(1)},), one type >= 0 a column, got {found}")
+    if not directed:
+        source, target = edge_index
+        forth, back = (source * num_nodes + target).argsort(), (target * num_nodes + source).argsort()
+        unlike = (edge_type[forth] != edge_type[back]).nonzero()
+        if unlike.numel():
+            ends = tuple(edge_index[:, forth[unlike[0, 0]]].tolist())
+            raise ValueError(
+                f"'edge_type' must be alike in both directions of an undirected edge, it differs for {ends}"
+            )
+    return edge_type
 
 
 def _check_rows(ptr: Tensor | None, batch: Tensor | None, num_nodes: int) -> None:
@@ -157,7 +188,7 @@ def _check_simple(edge_index: Tensor, num_nodes: int, directed: bool) -> None:
 
 
 def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]:
-    """Checks a list of graphs and returns them as PyG can collate them: `x`, int64 `edge_index` and `num_nodes` alone.
+    """Checks a list of graphs and returns them as PyG can collate them: no more than `as_batch` keeps.
 
     Raises:
         TypeError, ValueError: See `graphs.as_batch`; the message names the graph.
@@ -172,11 +203,16 @@ def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]
         if isinstance(graph, Batch):
             raise TypeError(f"'graphs[{position}]' must be one graph, got a PyG Batch; use its to_data_list()")
         try:
-            edge_index = check_graph(graph, directed, alone=False)
+            edge_index, edge_type = check_graph(graph, directed, alone=False)
         except (TypeError, ValueError) as error:
             raise type(error)(f"'graphs[{position}]': {error}") from None
         _check_alike(graphs[0].x, graph.x, position)
         checked.append(Data(x=graph.x, edge_index=edge_index, num_nodes=graph.num_nodes))
+        if edge_type is not None:
+            checked[-1].edge_type = edge_type
+    typed = sum("edge_type" in graph for graph in checked)
+    if typed not in (0, len(checked)):
+        raise ValueError(f"'graphs' must all have 'edge_type' or none, {typed} of {len(checked)} have")
     return checked
 
 
@@ -188,3 +224,34 @@ def _check_alike(first: Tensor | None, x: Tensor | None, position: int) -> None:
     if x is not None and first is not None and x.size(1) != first.size(1):
         widths = f"{first.size(1)} in graph 0 and {x.size(1)} in graph {position}"
         raise ValueError(f"'graphs' must have features 'x' of one width, got {widths}")
+
+
+def check_types(edge_type: Tensor | None, num_types: int) -> None:
+    """Checks the types of edges `(E,)` for a model of `num_types`, if it is one."""
+    if num_types and edge_type is None:
+        raise ValueError(f"'graphs' must have 'edge_type', int64 in 0 to {num_types - 1}, for a model of typed edges")
+    if num_types and edge_type is not None and edge_type.numel() and int(edge_type.max()) >= num_types:
+        raise ValueError(
+            f"'edge_type' must be in 0 to {num_types - 1}, as the model has it, got {int(edge_type.max())}"
+        )
+
+
+def check_support(x: Tensor, columns: int, support: Constraint, user: str) -> None:
+    """Checks that features, dense or CSR, have as many columns as a model and values that its `user` of them takes."""
+    if x.size(1) != columns:
+        raise ValueError(f"'x' must have the model's {columns} features, got {x.size(1)}")
+    outside = _first_outside(support, x)
+    if outside is not None:
+        rule = _SUPPORTS.get(support, str(support).removesuffix("()"))
+        raise ValueError(f"'x' must be {rule} for {user}, got {outside}")
+
+
+def _first_outside(support: Constraint, x: Tensor) -> str | None:
+    """The first value of dense or CSR features that is not in the support, with its place."""
+    sparse = x.layout == torch.sparse_csr
+    if sparse and support.event_dim == 0 and bool(support.check(x.values().new_zeros(()))):
+        outside = (~support.check(x.values())).nonzero()
+        return f"x{list(entry(x, int(outside[0])))} = {x.values()[outside[0]].item()}" if outside.numel() else None
+    dense = x.to_dense()
+    outside = (~support.check(dense)).nonzero()
+    return f"x{outside[0].tolist()} = {dense[tuple(outside[0])].tolist()}" if outside.numel() else None

@@ -109,7 +109,7 @@ def test_features_outside_the_model_are_refused(features, x, message):
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(ValueError, match="'edges' or 'features' must be given"):
+    with pytest.raises(ValueError, match="'edges', 'features' or 'decoder' must be given"):
         model_with()
     with pytest.raises(ValueError, match="'sizes' must be given to sample graphs"):
         model_with(InnerProduct(0.2)).sample(3)

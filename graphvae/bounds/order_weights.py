@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds.chunks import in_chunks
 from graphvae.bounds.importance import draws
+from graphvae.fixed_order import places_of
 from graphvae.graphs import copies, relabelled
 from graphvae.model import GraphVAE
 
@@ -65,12 +66,15 @@ def _decoded(model: GraphVAE, graphs: Batch, z: Tensor, orders: Tensor, chunk: i
 
 
 def _scorer(model: GraphVAE, z: Tensor, graphs: Batch) -> Callable[[Tensor], Tensor] | None:
-    """Scores orders `(K, N)` with what is decoded once, if the edge factor can and the edges are all there is."""
+    """Scores orders `(K, N)` with what is decoded once, if the decoder can and what it decodes is all there is."""
+    if model.decoder is not None:
+        decoded, layout = model.decoder(z), graphs.layout
+        return lambda orders: decoded.log_probs(graphs, places_of(orders, layout))
     if model.edges is None or model.features is not None or _of_nodes(z, graphs):
         return None
     edges = model.edges(z, graphs.layout)
     model.check_exact(edges)
-    log_probs = getattr(edges, "log_probs", None)
+    log_probs = None if model.edge_types else getattr(edges, "log_probs", None)
     return None if log_probs is None else partial(log_probs, graphs.edge_index)
 
 

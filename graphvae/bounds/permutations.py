@@ -138,11 +138,11 @@ def image_bound(
     Raises:
         TypeError, ValueError: As `outer_bound`; or the model has no edge factor.
     """
-    if model.edges is None:
+    if model.edges is None and model.decoder is None:
         raise ValueError("'model' must have an edge factor, without one there is no probability of a graph's class")
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
-    seen = graphs if model.features is not None else without_features(graphs)
+    seen = graphs if model.models_features else without_features(graphs)
     weights = shared_weights(model, graphs, orders, particles, noise, chunk)
     return _over_distinct(weights, image_hashes(seen, orders))
 

@@ -130,4 +130,4 @@ def _optimised(model: GraphVAE, part: Batch, steps: int, learning_rate: float) -
 
 
 def _with_encoder(model: GraphVAE, encoder: FreeNormal) -> GraphVAE:
-    return GraphVAE(model.prior, encoder, model.edges, model.features, model.sizes)
+    return GraphVAE(model.prior, encoder, model.edges, model.features, model.sizes, decoder=model.decoder)

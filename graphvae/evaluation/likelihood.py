@@ -124,7 +124,7 @@ def exact(model: GraphVAE, graphs: Graphs, convention: Convention, points: int =
         quadrature(model, relabelled(batch, part), points).view(len(part), -1).logsumexp(0)
         for part in orders.split(max(1, _ROWS // batch.layout.num_rows))
     ]
-    features = model.features is not None
+    features = model.models_features
     return convert(torch.stack(summed).logsumexp(0), batch, Convention.SUMMED, convention, features=features)
 
 

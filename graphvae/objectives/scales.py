@@ -48,7 +48,7 @@ def optimal_scale(model: GraphVAE, graphs: Graphs, beta: float = 1.0, noise: Ten
     scale = _best_scale((x - loc).square().mean())
     value = PerGraph(Normal(loc, scale, validate_args=False), graphs.layout).log_prob(x)
     if model.edges is not None:
-        value = value + model.edges(z, graphs.layout).log_prob(graphs.edge_index)
+        value = value + model.edges(z, graphs.layout).log_prob(*model.edges_of(graphs))
     if model.sizes is not None:
         value = value + model.sizes().log_prob(graphs.layout.sizes)
     return value - beta * q.kl(model.prior(q.layout), z)
