@@ -27,6 +27,7 @@ LAYERS = {
     "families": 1,
     "expectations": 1,
     "fixed_order": 1,
+    "matching": 1,
     "proposals": 1,
     "controls": 1,
     "estimates": 1,
