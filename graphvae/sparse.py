@@ -123,7 +123,7 @@ def transposed(matrix: Tensor) -> Tensor:
 def _transpose(matrix: Tensor) -> Tensor:
     # A stable sort leaves the rows of each column in order. A third of the time of .t().to_sparse_csr().
     columns, order = matrix.col_indices().sort(stable=True)
-    return _compressed(columns, _row_of_each(matrix)[order], matrix.values()[order], matrix.shape[::-1])
+    return compressed(columns, _row_of_each(matrix)[order], matrix.values()[order], matrix.shape[::-1])
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -141,7 +141,7 @@ def _row_of_each(matrix: Tensor) -> Tensor:
     return rows.repeat_interleave(matrix.crow_indices().diff(), output_size=matrix.values().size(0))
 
 
-def _compressed(rows: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
+def compressed(rows: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
     """A CSR matrix of values in the order of their rows; indices are int32 where they fit, which is a bit faster."""
     fits = max(*shape, rows.numel()) <= torch.iinfo(torch.int32).max
     kind = torch.int32 if fits else torch.int64
@@ -227,7 +227,7 @@ def _normalized(edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Tenso
     rows, columns = _with_self_loops(edge_index, num_nodes)
     keys = rows.mul_(num_nodes).add_(columns).sort().values
     columns, rows = keys % num_nodes, keys.div_(num_nodes, rounding_mode="floor")
-    return _compressed(rows, columns, _weights(rows, columns, num_nodes, dtype), (num_nodes, num_nodes))
+    return compressed(rows, columns, _weights(rows, columns, num_nodes, dtype), (num_nodes, num_nodes))
 
 
 def _check_kind(edge_index: Tensor) -> None:
@@ -295,7 +295,7 @@ def permuted_rows(matrix: Tensor, order: Tensor) -> Tensor:
         return matrix[order]
     inverse = order.argsort()
     rows, sources = inverse[_row_of_each(matrix)].sort(stable=True)
-    return _compressed(rows, matrix.col_indices()[sources], matrix.values()[sources], matrix.shape)
+    return compressed(rows, matrix.col_indices()[sources], matrix.values()[sources], matrix.shape)
 
 
 def entry(matrix: Tensor, number: int) -> tuple[int, int]:

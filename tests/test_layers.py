@@ -30,6 +30,7 @@ LAYERS = {
     "placed": 1,
     "protocols": 2,
     "decoders": 2,
+    "matching": 1,
     "proposals": 1,
     "controls": 1,
     "estimates": 1,
