@@ -89,6 +89,26 @@ class PlacedGraphs:
         found = self.edges.flatten()[numbers * self.edges.size(2) + classes]
         return found.new_zeros(len(places), self.num_graphs).index_add(1, graph_of, found)
 
+    def edge_probabilities(self) -> Tensor:
+        """`(B, T, k, k)`: of an edge of each type between two places; zero on the diagonal."""
+        earlier, later = self._places_of_pairs()
+        probabilities = self.edges.new_zeros(self.num_graphs, self.edges.size(2) - 1, self.max_nodes, self.max_nodes)
+        found = self.edges[:, :, 1:].exp().transpose(1, 2)
+        probabilities[:, :, earlier, later] = found
+        probabilities[:, :, later, earlier] = found
+        return probabilities
+
+    def node_similarities(self, graphs: Batch) -> Tensor:
+        """`(N, k)`: how likely each place, if it exists, holds a node of the type of each node; one without types."""
+        if self.nodes is None:
+            return self.existence.new_ones(graphs.layout.num_rows, self.max_nodes)
+        return self.nodes.exp()[graphs.layout.batch, :, graphs.x.argmax(1)]
+
+    def _places_of_pairs(self) -> tuple[Tensor, Tensor]:
+        """The two places of each pair, in the order of the pairs: the earlier ones, the later ones."""
+        later, earlier = torch.tril_indices(self.max_nodes, self.max_nodes, -1, device=self.edges.device)
+        return earlier, later
+
     @torch.no_grad()
     def sample(self, generator: torch.Generator | None = None) -> Batch:
         """A graph from each of the B, given that it has a node; `x` one-hot and `edge_type` if there are types."""
@@ -108,7 +128,7 @@ class PlacedGraphs:
         """The graphs at places `(B, k)` that exist, with kinds of nodes `(B, k)` and classes of pairs `(B, P)`."""
         layout = Layout.of(exists.sum(1))
         numbers = exists.flatten().long().cumsum(0).view_as(exists) - 1
-        later, earlier = torch.tril_indices(self.max_nodes, self.max_nodes, -1, device=exists.device)
+        earlier, later = self._places_of_pairs()
         graph_of, pair = ((classes > 0) & exists[:, later] & exists[:, earlier]).nonzero(as_tuple=True)
         once = torch.stack([numbers[graph_of, earlier[pair]], numbers[graph_of, later[pair]]])
         types = classes[graph_of, pair].repeat(2) - 1 if self.edges.size(2) > 2 else None

@@ -6,7 +6,9 @@ For checking bounds: the cost is the number of nodes of the quadrature times n! 
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from collections.abc import Callable
+from functools import partial
+from itertools import combinations, permutations
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch_geometric.data import Batch
 from graphvae.bounds.chunks import log_likelihoods
 from graphvae.conventions import Convention, convert
 from graphvae.expectations import codes, log_probs
-from graphvae.graphs import Graphs, as_batch, relabelled
+from graphvae.graphs import Graphs, as_batch, copies, relabelled
 from graphvae.layout import Layout
 from graphvae.model import GraphVAE
 from graphvae.priors import StandardNormal
@@ -46,24 +48,29 @@ def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
         TypeError: The prior does not say its dimension, as those of `priors` do.
         ValueError: Latents of several nodes, too many dimensions, or a likelihood that is only estimated.
     """
+    batch = model.batch(graphs)
+    return _integrated(model, batch, points, partial(model.log_likelihood, exact=True))
+
+
+def _integrated(
+    model: GraphVAE, batch: Batch, points: int, log_likelihood: Callable[[Batch, Tensor], Tensor], terms: int = 1
+) -> Tensor:
+    """`(B,)` float64 log of the mean over the prior of what `log_likelihood` is of, the sum of some `terms`."""
     check_positive(points=points)
     if points > _MOST_POINTS:
         raise ValueError(f"'points' must be at most {_MOST_POINTS}, where weights can be computed, got {points}")
-    batch = model.batch(graphs)
     z, log_weights = _gauss_hermite(points, _latent(model, batch))
-    kept = torch.arange(batch.layout.num_rows, device=batch.ptr.device)
     anchor = next(model.parameters())
     z = z.to(anchor)
     if not isinstance(model.prior, StandardNormal):
         standard = Normal(0.0, 1.0, validate_args=False).log_prob(z).sum(1)
         ratio = model.prior(Layout.singles(len(z), z.device)).log_prob(z) - standard
         log_weights = log_weights + ratio.to(log_weights)
-    log_likelihood = []
-    for part in z.split(max(1, _ROWS // batch.layout.num_rows)):
-        copies = relabelled(batch, kept.expand(len(part), -1))
+    found = []
+    for part in z.split(max(1, _ROWS // (terms * batch.layout.num_rows))):
         rows = part.repeat_interleave(batch.layout.num_graphs, 0)
-        log_likelihood.append(model.log_likelihood(copies, rows, exact=True).view(len(part), -1))
-    return (torch.cat(log_likelihood).double() + log_weights.to(anchor.device)[:, None]).logsumexp(0)
+        found.append(log_likelihood(copies(batch, len(part)), rows).view(len(part), -1))
+    return (torch.cat(found).double() + log_weights.to(anchor.device)[:, None]).logsumexp(0)
 
 
 @torch.no_grad()
@@ -96,11 +103,29 @@ def every_order(graphs: Graphs) -> Tensor:
         ValueError: The graphs differ in size, or are larger.
     """
     layout = as_batch(graphs, directed=True).layout
+    orders = torch.tensor(list(permutations(range(_one_size(layout)))), device=layout.ptr.device)
+    return (orders[:, None] + layout.ptr[:-1, None]).flatten(1)
+
+
+def every_placement(graphs: Graphs, max_nodes: int, in_order: bool = False) -> Tensor:
+    """All ways to put graphs that all have n nodes, n at most 8, at k places: `(k!/(k - n)!, N)`, or k over n in order.
+
+    Raises:
+        ValueError: The graphs differ in size, or are larger, or there are more than 8 places.
+    """
+    layout = as_batch(graphs, directed=True).layout
+    size = _one_size(layout)
+    if max_nodes > _LARGEST_GRAPH:
+        raise ValueError(f"'max_nodes' must be at most {_LARGEST_GRAPH} for a sum over places, got {max_nodes}")
+    choices = (combinations if in_order else permutations)(range(max_nodes), size)
+    return torch.tensor(list(choices), device=layout.ptr.device).repeat(1, layout.num_graphs)
+
+
+def _one_size(layout: Layout) -> int:
     sizes = sorted(set(layout.host_sizes))
     if len(sizes) > 1 or sizes[0] > _LARGEST_GRAPH:
         raise ValueError(f"'graphs' must all have the same number of nodes, at most {_LARGEST_GRAPH}, got {sizes}")
-    orders = torch.tensor(list(permutations(range(sizes[0]))), device=layout.ptr.device)
-    return (orders[:, None] + layout.ptr[:-1, None]).flatten(1)
+    return sizes[0]
 
 
 @torch.no_grad()
@@ -110,22 +135,38 @@ def exact(model: GraphVAE, graphs: Graphs, convention: Convention, points: int =
     Args:
         model: As for `quadrature`; it need not be equivariant.
         graphs: All of the same size; up to 5 or 6 nodes is quick.
-        convention: LABELLED takes the graphs as they are numbered; the others sum over all orders.
+        convention: LABELLED takes the graphs as they are numbered; the others sum over all orders. A `decoder` has
+            more places than that: its nodes keep their order at any of them, or take any.
         points: Of the quadrature, in each dimension.
 
     Raises:
         TypeError, ValueError: As `quadrature`, and `every_order` if the sum is needed.
     """
-    if convention is Convention.LABELLED:
-        return quadrature(model, graphs, points)
+    labelled = convention is Convention.LABELLED
     batch = model.batch(graphs)
-    orders = every_order(batch)
-    summed = [
-        quadrature(model, relabelled(batch, part), points).view(len(part), -1).logsumexp(0)
-        for part in orders.split(max(1, _ROWS // batch.layout.num_rows))
-    ]
-    features = model.models_features
-    return convert(torch.stack(summed).logsumexp(0), batch, Convention.SUMMED, convention, features=features)
+    if model.decoder is not None:
+        summed = _over_places(model, batch, points, every_placement(batch, model.decoder.max_nodes, labelled))
+    elif labelled:
+        return quadrature(model, batch, points)
+    else:
+        parts = every_order(batch).split(max(1, _ROWS // batch.layout.num_rows))
+        found = [quadrature(model, relabelled(batch, part), points).view(len(part), -1) for part in parts]
+        summed = torch.cat(found).logsumexp(0)
+    if labelled:
+        return summed
+    return convert(summed, batch, Convention.SUMMED, convention, features=model.models_features)
+
+
+def _over_places(model: GraphVAE, batch: Batch, points: int, places: Tensor) -> Tensor:
+    """`(B,)` float64 log of the sum over `places` `(M, N)` of p(graph at these places)."""
+    assert model.decoder is not None
+    decoder = model.decoder
+
+    def summed(whole: Batch, z: Tensor) -> Tensor:
+        times = whole.layout.num_rows // places.size(1)
+        return decoder(z).log_probs(whole, places.repeat(1, times)).logsumexp(0)
+
+    return _integrated(model, batch, points, summed, terms=len(places))
 
 
 def _latent(model: GraphVAE, batch: Batch) -> int:
