@@ -83,31 +83,46 @@ class NormalMixture(nn.Module):
 
 
 class Flow(nn.Module):
-    r"""A neural spline flow: \(\log p(z_i) = \log N(f(z_i) | 0, I) + \log \lvert \det f'(z_i) \rvert\), f learned.
+    r"""A normalising flow: \(\log p(z_i) = \log N(f(z_i) | 0, I) + \log \lvert \det f'(z_i) \rvert\), f learned.
 
-    Rows are independent. f is a composition of autoregressive rational-quadratic splines on [-5, 5], the identity
-    outside. Log-densities, all that training needs, take one pass through each network; samples take D. The KL
-    divergence to it is estimated at the draw that is decoded, see `PerGraph.kl`. Needs the extra `graphvae[flows]`.
+    Rows are independent. f is a composition of autoregressive transforms: rational-quadratic splines on [-5, 5], the
+    identity outside, or affine ones. Log-densities, all that training needs, take one pass through each network;
+    samples take as many as there are dimensions, or `passes`. The KL divergence to it is estimated at the draw that is
+    decoded, see `PerGraph.kl`. Needs the extra `graphvae[flows]`.
 
     Args:
         latent: Dimension D of the latents.
         transforms: How many are composed.
         hidden: Widths of the hidden layers of each transform's network.
+        passes: Groups of dimensions, each of which depends on those before it; None for one group a dimension. 2 are
+            coupling layers, whose samples take two passes.
+        splines: Whether a dimension is transformed by a spline, or else by an affine map, which is faster.
 
     Raises:
         ImportError: zuko is not installed; the message has the line that installs it.
 
     References:
-        Durkan et al., "Neural spline flows", 2019, arXiv:1906.04032.
+        Durkan et al., "Neural spline flows", 2019, arXiv:1906.04032; affine: Papamakarios et al., "Masked
+        autoregressive flow", 2017, arXiv:1705.07057; coupling: Dinh et al., 2017, arXiv:1605.08803.
     """
 
     zero: Tensor
 
-    def __init__(self, latent: int, transforms: int = 3, hidden: Sequence[int] = (64, 64)) -> None:
+    def __init__(
+        self,
+        latent: int,
+        transforms: int = 3,
+        hidden: Sequence[int] = (64, 64),
+        passes: int | None = None,
+        splines: bool = True,
+    ) -> None:
         super().__init__()
-        check_positive(latent=latent, transforms=transforms)
+        check_positive(latent=latent, transforms=transforms, passes=passes)
         self.latent, self.transforms, self.hidden = latent, transforms, tuple(hidden)
-        self.transform = _zuko().flows.NSF(latent, transforms=transforms, hidden_features=self.hidden).transform
+        self.passes, self.splines = passes, splines
+        kind = _zuko().flows.NSF if splines else _zuko().flows.MAF
+        settings = {"transforms": transforms, "hidden_features": self.hidden, "passes": passes}
+        self.transform = kind(latent, **settings).transform
         if latent == 1:  # The splines are then parameters themselves, drawn so that the density has sharp peaks.
             with torch.no_grad():
                 for parameter in self.transform.parameters():

@@ -23,12 +23,16 @@ pytestmark = pytest.mark.usefixtures("double")
 LAYOUT = Layout.of([3, 1, 2])
 
 
-def flow(latent):
+def flow(latent, **settings):
     pytest.importorskip("zuko", reason="flows need zuko: pip install 'graphvae[flows]'")
-    return Flow(latent, transforms=2, hidden=(8,))
+    return Flow(latent, transforms=2, hidden=(8,), **settings)
 
 
-PRIORS = {"mixture": lambda latent: NormalMixture(latent, 3), "flow": flow}
+PRIORS = {
+    "mixture": lambda latent: NormalMixture(latent, 3),
+    "flow": flow,
+    "affine coupling": lambda latent: flow(latent, passes=2, splines=False),
+}
 
 
 @pytest.fixture(params=PRIORS)
