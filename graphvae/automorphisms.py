@@ -67,14 +67,14 @@ def log_automorphisms_bound(graphs: Graphs) -> Tensor:
     found = colours.refined(graphs)
     total = torch.zeros(graphs.layout.num_graphs, dtype=torch.float64, device=found.device)
     while True:
-        nodes, sizes = _smallest_classes(found, graphs.layout)
+        nodes, sizes = smallest_classes(found, graphs.layout)
         if nodes.numel() == 0:
             return total
         total[graphs.layout.batch[nodes]] += sizes.double().log()
         found = colours.refined(graphs, colours.individualised(found, nodes))
 
 
-def _smallest_classes(found: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def smallest_classes(found: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """The first node of the smallest class of more than one node in each graph that has such a class, and its size.
 
     Of classes of the same size it is that of the lowest colour. Both results are `(M,)`, M at most B.
@@ -162,7 +162,7 @@ class _Search:
         self.adjacency = adjacency
         self.graph = batch_of(None, adjacency.nonzero().T.contiguous(), Layout.single(len(start)), directed)
         self.chain, self.fixed = [colours.refined(self.graph, start)], list[int]()
-        while (node := _smallest_classes(self.chain[-1], self.graph.layout)[0]).numel():
+        while (node := smallest_classes(self.chain[-1], self.graph.layout)[0]).numel():
             self.fixed.append(int(node))
             self.chain.append(self.singled_out(self.chain[-1], self.fixed[-1]))
 
