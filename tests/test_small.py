@@ -59,7 +59,7 @@ def test_the_root_is_the_argument_else_the_variable(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"split": None}, "it lacks split"),
+        ({"edge_ptr": None}, "it lacks edge_ptr"),
         ({"split": np.array([{}] * 4)}, "holds pickled objects, which are never loaded; save plain arrays"),
         ({"split": np.array([0, 1, 2, 3])}, "'split' must hold 0, 1 or 2 for each of 4 graphs"),
         ({"split": np.array([0, 1, 2, -1])}, "'split' must hold 0, 1 or 2 for each of 4 graphs"),

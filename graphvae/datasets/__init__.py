@@ -1,9 +1,24 @@
 """Data: citation graphs, sets of small graphs, an embedded graph, vectors, and splits that cannot leak."""
 
 from graphvae.datasets.citation import citation
+from graphvae.datasets.graph_files import write_graph6, write_graphs
+from graphvae.datasets.graph_lists import GraphSplits, graphs_from
 from graphvae.datasets.imports import standard_library
-from graphvae.datasets.small import small_graphs
+from graphvae.datasets.small import oracle, read_graphs, small_graphs
 from graphvae.datasets.splits import LinkSplit
 from graphvae.datasets.vectors import Samples, vectors
 
-__all__ = ["LinkSplit", "Samples", "citation", "small_graphs", "standard_library", "vectors"]
+__all__ = [
+    "GraphSplits",
+    "LinkSplit",
+    "Samples",
+    "citation",
+    "graphs_from",
+    "oracle",
+    "read_graphs",
+    "small_graphs",
+    "standard_library",
+    "vectors",
+    "write_graph6",
+    "write_graphs",
+]

@@ -50,7 +50,12 @@ def read_arrays(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = 
 
 def both_directions(once: np.ndarray[Any, Any]) -> Tensor:
     """`(2, 2E)` edges of an array `(2, E)` that names each undirected edge once."""
-    if once.ndim != 2 or len(once) != 2 or not (np.issubdtype(once.dtype, np.integer) or once.size == 0):
-        raise ValueError(f"'edge_index' must be (2, E) integers, got shape {once.shape} of {once.dtype}")
+    check_edge_array(once)
     edges = torch.from_numpy(once.astype(np.int64))
     return torch.cat([edges, edges.flip(0)], 1)
+
+
+def check_edge_array(once: np.ndarray[Any, Any]) -> None:
+    """Checks shape and type of an array that names each undirected edge once."""
+    if once.ndim != 2 or len(once) != 2 or not (np.issubdtype(once.dtype, np.integer) or once.size == 0):
+        raise ValueError(f"'edge_index' must be (2, E) integers, got shape {once.shape} of {once.dtype}")
