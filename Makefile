@@ -23,7 +23,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plot,flows,docs]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plot,flows,molecules,docs]"
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plot,flows,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plot,flows,molecules,dev]"
 	touch $@
 
 clean:

@@ -64,7 +64,7 @@ class Reading:
 
 def read(
     model: GraphVAE,
-    graphs: Graphs | Tensor | BatchSource,
+    graphs: Graphs | Tensor | Selector | BatchSource,
     batch_size: int,
     shuffle: torch.Generator,
     accelerator: Accelerator,
@@ -76,7 +76,8 @@ def read(
                 f"'accelerator' must have one process for sampled batches, got {accelerator.num_processes}"
             )
         return Reading(model.batch(graphs.few()), graphs.facts(), _Epochs(graphs, shuffle, accelerator.device))
-    whole = model.batch(edgeless(graphs) if isinstance(graphs, Tensor) else graphs)
+    given = graphs.graphs if isinstance(graphs, Selector) else graphs
+    whole = model.batch(edgeless(given) if isinstance(given, Tensor) else given)
     facts = contents(whole), ""
     if isinstance(graphs, Data) or isinstance(model.encoder, FreeNormal):  # Whose rows are those of the whole.
         return Reading(whole, facts, [copy.copy(whole).to(accelerator.device)])  # `Batch.to` moves in place.

@@ -21,7 +21,7 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds import elbo
 from graphvae.contracts import try_out
-from graphvae.graphs import Graphs
+from graphvae.graphs import Graphs, Selector
 from graphvae.masking import LinkBatches, MaskedGraphs
 from graphvae.model import GraphVAE
 from graphvae.resuming import RunFolder, fingerprint
@@ -78,7 +78,7 @@ class History:
 
 def fit(
     model: GraphVAE,
-    graphs: Graphs | Tensor | BatchSource,
+    graphs: Graphs | Tensor | Selector | BatchSource,
     objective: Objective | Schedule = elbo,
     *,
     epochs: int = 200,
@@ -96,10 +96,11 @@ def fit(
     Args:
         model: Trained in place; with `validation` it ends with the best weights, otherwise with the last.
         graphs: One graph or batch (trained on whole), a list or PyG `Dataset`, a `(B, F)` tensor of vectors, or a
-            source of batches: `masking.LinkBatches` for a graph too large for a step, `masking.MaskedGraphs`.
+            source of batches: `graphs.Selector` of a checked batch for mini-batches of it without a list,
+            `masking.LinkBatches` for a graph too large for a step, `masking.MaskedGraphs`.
         objective: `(model, batch) -> (B,)`, larger is better: a bound or one of `objectives`; or a `Schedule` of them.
         epochs: Passes over the data.
-        batch_size: Graphs or vectors per step, for a list or a tensor.
+        batch_size: Graphs or vectors per step, for a list, a tensor or a `Selector`.
         optimizer: Over the model's parameters; Adam with learning rate 0.01 if None.
         scheduler: Of the learning rate of `optimizer`; stepped after every step of the optimiser, not every epoch.
         validation: Scores on validation data, for selection and early stopping.

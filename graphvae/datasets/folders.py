@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -46,6 +47,22 @@ def read_arrays(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = 
     if missing:
         raise ValueError(f"{path} must hold the arrays {', '.join(names)}, it lacks {', '.join(missing)}")
     return arrays
+
+
+def store_arrays(path: Path, **arrays: np.ndarray[Any, Any]) -> None:
+    """Writes a cache file, whole or not at all; a cache that cannot be written is merely slow."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+    except OSError:
+        return
 
 
 def both_directions(once: np.ndarray[Any, Any]) -> Tensor:

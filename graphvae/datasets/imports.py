@@ -14,7 +14,6 @@ import os
 import platform
 import sys
 import sysconfig
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from graphvae.datasets.folders import cache_folder
+from graphvae.datasets.folders import cache_folder, store_arrays
 
 _FORMAT = 1  # of the cache file; raise it whenever the same sources would give another graph
 _NUM_FEATURES = 1433  # as many as Cora has
@@ -254,7 +253,7 @@ def _cached(root: Path, files: Mapping[str, Path], folder: Path) -> _Graph:
     graph = _load(path)
     if graph is None:
         graph = _build(files)
-        _store(graph, path)
+        store_arrays(path, **graph._asdict(), digest=np.array(_digest(graph)))
     return graph
 
 
@@ -266,19 +265,3 @@ def _load(path: Path) -> _Graph | None:
             return graph if arrays["digest"].item() == _digest(graph) else None
     except Exception:  # damage shows as nearly any error of zipfile, zlib and numpy, and rebuilding cures them all
         return None
-
-
-def _store(graph: _Graph, path: Path) -> None:
-    """Write a cache file, whole or not at all; a cache that cannot be written is merely slow."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **graph._asdict(), digest=np.array(_digest(graph)))
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
-    except OSError:
-        return
