@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
+from torch_geometric.nn.aggr import Aggregation
 
 from graphvae.isolated import convolved
 from graphvae.layout import Layout
@@ -208,3 +209,31 @@ class HopMix(nn.Module):
             x = propagate(x, edge_index)
             total = total + weight[hop] * x
         return total
+
+
+class GatedSum(Aggregation):
+    r"""Pooling of the nodes of a graph to \(\sum_i \sigma(W_g h_i + b_g) \odot \tanh(W h_i + b)\).
+
+    Args:
+        in_channels: Width of the rows.
+        out_channels: Width of what they are pooled to.
+
+    References:
+        Li et al., "Gated graph sequence neural networks", 2016, arXiv:1511.05493.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.gate, self.value = Linear(in_channels, out_channels), Linear(in_channels, out_channels)
+
+    def forward(
+        self,
+        x: Tensor,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+        dim: int = -2,
+    ) -> Tensor:
+        """`(N, in_channels)` rows of graphs `index` `(N,)` to `(B, out_channels)`."""
+        return self.reduce(self.gate(x).sigmoid() * self.value(x).tanh(), index, ptr, dim_size, dim, reduce="sum")

@@ -8,10 +8,10 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from conftest import graph_from, random_graph
 from scipy.stats import binomtest, wasserstein_distance
 from torch_geometric.data import Data
 
+from conftest import graph_from, random_graph
 from graphvae import as_batch
 from graphvae.datasets.small import small_graphs
 from graphvae.evaluation.graphs import (

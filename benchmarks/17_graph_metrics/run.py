@@ -24,8 +24,16 @@ from scipy.stats import wasserstein_distance
 from torch_geometric.data import Data
 
 from graphvae.datasets.small import small_graphs
-from graphvae.evaluation.graphs import EARTH_MOVERS, TOTAL_VARIATION, GraphStatistics, Kernels
-from graphvae.evaluation.graphs import discrepancies, evaluate, graph_statistics, planar
+from graphvae.evaluation.graphs import (
+    EARTH_MOVERS,
+    TOTAL_VARIATION,
+    GraphStatistics,
+    Kernels,
+    discrepancies,
+    evaluate,
+    graph_statistics,
+    planar,
+)
 from graphvae.recipes.measuring import interleaved
 from graphvae.recipes.reporting import document, write_json
 
