@@ -113,7 +113,7 @@ def main() -> None:
         "model": f"recipes.places, latent {LATENT}, {NODES} places",
         "training": f"{EPOCHS} epochs, batch {BATCH}, Adam {RATE}; nothing is selected",
         "numbers": f"mean over test graphs of log p([G]) in nats; each bound is the mean of {DRAWS} draws of one "
-        f"latent; orders are drawn uniformly, none twice; exact by quadrature, {POINTS}^2 points, and a sum over places",
+        f"latent; orders are drawn uniformly, none twice; exact by quadrature, {POINTS}^2 points, and sum over places",
     }
     content = document("benchmarks/21_matching_bounds", protocol, arguments.seeds[0], rows)
     write_json(content, arguments.out / "atlas.json")
