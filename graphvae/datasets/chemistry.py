@@ -120,12 +120,14 @@ def _read(smiles: str, known: dict[str, tuple[int, int]]) -> _Molecule | str:
     """A molecule, or why it is none; `known` has the element and charge of atoms as they are written."""
     chem = rdkit()
     text = _canonical(smiles)
-    # Read anew, so that numbers and the choice among Kekulé structures are those of the canonical SMILES.
-    molecule = None if text is None else chem.MolFromSmiles(text)
-    if text is None or molecule is None:
+    if text is None:
         return UNREADABLE
     if "." in text:
         return PARTS
+    # Read anew, so that numbers and the choice among Kekulé structures are those of the canonical SMILES. It is known
+    # to be sane, and rdkit takes half the time if it does not look again.
+    molecule = chem.MolFromSmiles(text, sanitize=False)
+    molecule.UpdatePropertyCache(strict=False)
     chem.Kekulize(molecule, clearAromaticFlags=True)
     atoms = _atoms(molecule, text, known)
     if min(atoms)[0] < 2:
@@ -154,6 +156,7 @@ def _atoms(molecule: Any, text: str, known: dict[str, tuple[int, int]]) -> list[
 
 def _unusual(molecule: Any) -> str | None:
     """Whether hydrogens are not those that elements, charges and bonds imply, which are all that a graph keeps."""
+    rdkit().AssignRadicals(molecule)
     written = [atom for atom in molecule.GetAtoms() if atom.GetNoImplicit()]
     if any(atom.GetNumRadicalElectrons() for atom in written):
         return RADICAL

@@ -103,9 +103,9 @@ def molecules(
     else:
         known = ", ".join(DATASETS)
         raise ValueError(f"unknown data set '{name}': use {known}, or the path of a smi or csv file of SMILES")
-    read = encode(_cached(source, progress), alphabet or source.alphabet, max_atoms)
+    table = _cached(source, progress)
     try:
-        return _split(source, read, seed)
+        return _split(source, encode(table, alphabet or source.alphabet, max_atoms), seed)
     except ValueError as error:
         raise ValueError(f"{source.description}: {error}") from error
 
