@@ -187,3 +187,17 @@ def test_training_on_mini_batches_of_one_batch_is_training_on_a_list(file):
         objectives.append(fit(model, data, counted, epochs=3, batch_size=3, progress=False).objective)
     assert objectives[0] == objectives[1]
     assert max(seen) == 3
+
+
+def test_a_bar_on_a_terminal_alone(file, monkeypatch, capfd):
+    molecules(file)
+    assert capfd.readouterr() == ("", "")
+    file.write_text("\n".join(ROWS * 2))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # To rich, a terminal.
+    molecules(file)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "reading few" in shown.err
+    file.write_text("\n".join(ROWS * 3))
+    molecules(file, progress=False)
+    assert capfd.readouterr() == ("", "")

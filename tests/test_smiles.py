@@ -6,7 +6,8 @@ from torch_geometric.data import Data
 
 from graphvae.datasets.chemistry import HYDROGENS, NO_HEAVY_ATOM, OTHER_BOND, PARTS, RADICAL, UNREADABLE, canonical
 from graphvae.datasets.smiles import OUTSIDE, TOO_LARGE, Alphabet, drawing, from_smiles, to_smiles, written
-from graphvae.graphs import Selector, as_batch, relabelled
+from graphvae.graphs import Selector, as_batch, batch_of, relabelled
+from graphvae.layout import Layout
 
 Chem = pytest.importorskip("rdkit.Chem", reason="molecules need rdkit: pip install 'graphvae[molecules]'")
 ORGANIC = Alphabet(("C", "N", "O", "F", "N+", "O-"))
@@ -166,6 +167,14 @@ def test_nothing_is_corrected():
     )
     assert to_smiles(graphs, ORGANIC) == [None, "C1#CC1", None, "C[N+](=O)[O-]", "CO.F", None]
     assert to_smiles(graphs, ORGANIC, connected=True) == [None, "C1#CC1", None, "C[N+](=O)[O-]", None, None]
+
+
+def test_a_graph_without_nodes_is_no_molecule():
+    """A model may give one, in a batch that is its own."""
+    x = torch.eye(len(ORGANIC.atoms))[[0, 0, 2]]
+    ends = torch.tensor([[0, 1], [1, 0]])
+    graphs = batch_of(x, ends, Layout.of([2, 0, 1]), edge_type=torch.zeros(2, dtype=torch.long))
+    assert written(graphs, ORGANIC) == (["CC", None, "O"], [None, "no atom", None])
 
 
 def test_all_that_is_written_can_be_read():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 OUTSIDE = "an atom or bond outside the alphabet"
 TOO_LARGE = "more atoms than max_atoms"
+EMPTY, VALENCE, KEKULISATION = "no atom", "valence", "kekulisation"  # Why a graph is no molecule.
 _NAME = re.compile(r"([A-Z][a-z]?)(?:([+-])([1-9]?))?")
 _CHARGES, _NEUTRAL = 64, 32  # Room for charges in the number of an atom, and which of them is 0.
 
@@ -278,9 +279,11 @@ class _Writer:
         self._bonds = [kinds[BONDS.index(name)] for name in alphabet.bonds]
         flags = chem.SanitizeFlags
         self._checks = flags.SANITIZE_ALL ^ flags.SANITIZE_CLEANUP ^ flags.SANITIZE_CLEANUP_ORGANOMETALLICS
-        self._failures = {flags.SANITIZE_PROPERTIES: "valence", flags.SANITIZE_KEKULIZE: "kekulisation"}
+        self._failures = {flags.SANITIZE_PROPERTIES: VALENCE, flags.SANITIZE_KEKULIZE: KEKULISATION}
 
     def __call__(self, atoms: list[int], bonds: list[list[int]]) -> tuple[str | None, str | None]:
+        if not atoms:
+            return None, EMPTY
         chem = rdkit()
         molecule: Any = chem.RWMol()
         for kind in atoms:

@@ -212,7 +212,8 @@ def _wilson(count: int, of: int) -> tuple[float, float]:
     share, weight = count / of, z**2 / of
     middle = (share + weight / 2) / (1 + weight)
     reach = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    # At the ends the formula gives 0 and 1 but for rounding.
+    return 0.0 if count == 0 else middle - reach, 1.0 if count == of else middle + reach
 
 
 class Honesty(NamedTuple):
