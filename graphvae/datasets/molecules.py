@@ -103,9 +103,9 @@ def molecules(
     else:
         known = ", ".join(DATASETS)
         raise ValueError(f"unknown data set '{name}': use {known}, or the path of a smi or csv file of SMILES")
-    read = encode(_cached(source, progress), alphabet or source.alphabet, max_atoms)
+    table = _cached(source, progress)
     try:
-        return _split(source, read, seed)
+        return _split(source, encode(table, alphabet or source.alphabet, max_atoms), seed)
     except ValueError as error:
         raise ValueError(f"{source.description}: {error}") from error
 
@@ -184,8 +184,8 @@ def _cached(source: _Source, progress: bool) -> MoleculeTable:
         return MoleculeTable(**read_arrays(path, MoleculeTable._fields))
     except (OSError, ValueError):  # There is none, or it is damaged.
         rows = [text for file in source.files for text in _rows(file)]
-    with _advancing(source.name, len(rows), progress) as advance:
-        table = parse(rows, advance)
+    with _reporting(source.name, len(rows), progress) as report:
+        table = parse(rows, report)
     store_arrays(path, **table._asdict())
     return table
 
@@ -201,7 +201,7 @@ def _identity(file: _Opened) -> tuple[str, int, int]:
 
 
 @contextmanager
-def _advancing(name: str, total: int, progress: bool) -> Iterator[Callable[[], object] | None]:
+def _reporting(name: str, total: int, progress: bool) -> Iterator[Callable[[int], object] | None]:
     console = Console(stderr=True)
     if not progress or not console.is_terminal:
         yield None
@@ -209,7 +209,7 @@ def _advancing(name: str, total: int, progress: bool) -> Iterator[Callable[[], o
     columns = (TextColumn(f"reading {name}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count: bar.update(task, completed=count)
 
 
 def _rows(file: _Opened) -> list[str]:

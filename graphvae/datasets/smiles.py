@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 OUTSIDE = "an atom or bond outside the alphabet"
 TOO_LARGE = "more atoms than max_atoms"
+EMPTY, VALENCE, KEKULISATION = "no atom", "valence", "kekulisation"  # Why a graph is no molecule.
 _NAME = re.compile(r"([A-Z][a-z]?)(?:([+-])([1-9]?))?")
-_CHARGES = 32  # One more than the largest charge, in the number of a node type.
+_CHARGES, _NEUTRAL = 64, 32  # Room for charges in the number of an atom, and which of them is 0.
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ class Alphabet:
     def of(cls, elements: Array, charges: Array) -> Alphabet:
         """The alphabet of all atoms given, neutral ones first, in the order of the periodic table."""
         symbol = rdkit().GetPeriodicTable().GetElementSymbol
-        found = {(int(z), int(q)) for z, q in np.unique(np.stack([elements, charges], 1), axis=0)}
-        return cls(tuple(symbol(z) + _sign(q) for z, q in sorted(found, key=lambda atom: (atom[1] != 0, *atom))))
+        found = np.flatnonzero(np.bincount(_number(elements, charges))).tolist()
+        atoms = [(number // _CHARGES, number % _CHARGES - _NEUTRAL) for number in found]
+        return cls(tuple(symbol(z) + _sign(q) for z, q in sorted(atoms, key=lambda atom: (atom[1] != 0, *atom))))
 
     @cached_property
     def codes(self) -> tuple[tuple[int, int], ...]:
@@ -85,6 +87,11 @@ class Alphabet:
         except RuntimeError:
             raise ValueError(f"'atoms' must be names of elements, got '{name}'") from None
         return number, 0 if sign is None else int(f"{sign}{size or 1}")
+
+
+def _number(element: Any, charge: Any) -> Any:
+    """One number for an atom, or `(N,)` for as many."""
+    return element * _CHARGES + charge + _NEUTRAL
 
 
 def _sign(charge: int) -> str:
@@ -170,13 +177,13 @@ def _nothing_left(left_out: Mapping[str, list[int]], source: Sequence[str]) -> s
 
 def _types(table: MoleculeTable, alphabet: Alphabet | None) -> tuple[Array, Array, Array]:
     """Node types `(N,)` and edge types `(M,)`, -1 for none, and which molecules `(G,)` have all of theirs."""
-    atoms, bonds = np.full(1 << 13, -1), np.full(len(BONDS), -1)
+    atoms, bonds = np.full(128 * _CHARGES, -1), np.full(len(BONDS), -1)
     if alphabet is not None:
         for place, (element, charge) in enumerate(alphabet.codes):
-            atoms[element * 2 * _CHARGES + charge + _CHARGES] = place
+            atoms[_number(element, charge)] = place
         for place, name in enumerate(alphabet.bonds):
             bonds[BONDS.index(name)] = place
-    types = atoms[table.elements.astype(np.int64) * 2 * _CHARGES + table.charges + _CHARGES]
+    types = atoms[_number(table.elements, table.charges)]
     edge_types = bonds[table.bond_types]
     known = np.ones(len(table.rows), dtype=bool)
     for numbers, ptr in ((types, table.atom_ptr), (edge_types, table.bond_ptr)):
@@ -272,9 +279,11 @@ class _Writer:
         self._bonds = [kinds[BONDS.index(name)] for name in alphabet.bonds]
         flags = chem.SanitizeFlags
         self._checks = flags.SANITIZE_ALL ^ flags.SANITIZE_CLEANUP ^ flags.SANITIZE_CLEANUP_ORGANOMETALLICS
-        self._failures = {flags.SANITIZE_PROPERTIES: "valence", flags.SANITIZE_KEKULIZE: "kekulisation"}
+        self._failures = {flags.SANITIZE_PROPERTIES: VALENCE, flags.SANITIZE_KEKULIZE: KEKULISATION}
 
     def __call__(self, atoms: list[int], bonds: list[list[int]]) -> tuple[str | None, str | None]:
+        if not atoms:
+            return None, EMPTY
         chem = rdkit()
         molecule: Any = chem.RWMol()
         for kind in atoms:
