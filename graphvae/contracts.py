@@ -11,6 +11,7 @@ from torch_geometric.data import Batch
 from graphvae.backbones import run_backbone
 from graphvae.distributions import EdgeDistribution, PerGraph, PointMass
 from graphvae.families import family
+from graphvae.graphs import field
 from graphvae.model import GraphVAE
 
 
@@ -65,7 +66,7 @@ def _warn_of_lost_inputs(model: GraphVAE, few: Batch, z: Tensor) -> None:
         backbone = getattr(getattr(model, name), "backbone", None)
         if backbone is None or rows.size(0) != few.layout.num_rows or not _differ(rows):
             continue
-        if not _differ(run_backbone(backbone, rows, few.edge_index, few.layout)):
+        if not _differ(run_backbone(backbone, rows, few.edge_index, few.layout, field(few, "edge_type"))):
             warnings.warn(
                 f"the backbone of '{name}', {type(backbone).__name__}, gives every vector the same output: without "
                 "edges a convolution that leaves out the node itself has nothing to see; let it add self loops "

@@ -148,6 +148,11 @@ def test_a_typed_model_learns_samples_and_is_saved(tmp_path):
     torch.testing.assert_close(again.sample(20, 1).edge_type, drawn.edge_type)
 
 
+def test_a_training_may_start_with_graphs_of_one_node():
+    alone = Data(x=torch.tensor([[1.0, 0.0]]), edge_index=torch.empty(2, 0).long(), edge_type=torch.empty(0).long())
+    fit(typed_vae(), [alone, alone, triangle()], epochs=1, batch_size=3, progress=False)
+
+
 def test_a_decoder_to_places_is_told_to_depend_on_the_numbering(double):
     with pytest.raises(AssertionError, match="decoder DenseGraph must not change"):
         assert_permutation_invariant(typed_vae().double(), [triangle(), path()])
