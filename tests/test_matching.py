@@ -243,3 +243,11 @@ def test_arguments_are_checked():
         max_pooling_matching(adjacency, own, existence, edges, mask, iterations=0)
     with pytest.raises(ValueError, match="n at most k"):
         rounded(own.mT, torch.ones(2, 5, dtype=torch.bool))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_matches_alike(double):
+    given = graphs_and_decoder([9] * 20 + [4, 1] * 7, 9, 3, density=0.3)
+    found = max_pooling_matching(*(tensor.cuda() for tensor in given))
+    torch.testing.assert_close(found.cpu(), max_pooling_matching(*given), rtol=0, atol=1e-12)
+    assert torch.equal(rounded(found, given[-1].cuda()).cpu(), rounded(found.cpu(), given[-1]))
