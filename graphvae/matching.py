@@ -22,7 +22,7 @@ from graphvae.validation import check_positive
 
 # Products compared at a time: they stay in the cache of a CPU; a GPU needs more to be busy.
 _CHUNK, _DEVICE_CHUNK = 2**18, 2**25
-_LANES = 32
+_LANES, _CALL = 32, 2**15  # Of a vector loop; products that take as long as to begin with a block.
 
 
 @torch.no_grad()
@@ -225,8 +225,8 @@ class _Block:
         return self.ranks.stop - self.ranks.start, self.positions.stop - self.positions.start
 
 
-def _blocks(counts: list[int], most: int, start: int) -> Iterator[_Block]:
-    """Blocks of about `most` nodes at most, few of which are not there; slots are counted from `start`."""
+def _blocks(counts: list[int], most: int, spare: int, start: int) -> Iterator[_Block]:
+    """Blocks of about `most` nodes at most, of which about `spare` are not there; slots are counted from `start`."""
     pieces = max(1, -(-len(counts) // most))
     width = _whole(max(1, -(-len(counts) // pieces)))
     for column in range(0, len(counts), width):
@@ -235,7 +235,7 @@ def _blocks(counts: list[int], most: int, start: int) -> Iterator[_Block]:
         left, first = np.searchsorted(-part, -np.arange(part[0])).tolist(), 0
         while first < len(left):
             end, graphs = first + 1, min(_whole(left[first]), len(part))
-            while end < len(left) and (end - first + 1) * graphs <= most and 2 * left[end] > left[first]:
+            while end < len(left) and (end - first + 1) * graphs <= min(most, spare + sum(left[first : end + 1])):
                 end += 1
             size = _whole((end - first) * graphs)
             yield _Block(slice(first, end), slice(column, column + graphs), start, start + size)
@@ -274,7 +274,7 @@ class _NeighbourMaxima:
         has, k = joined.any(2), x.size(0)
         ranks, blocks, end = _ranks(has), [], 0
         for of_type in ranks:
-            blocks.append(list(_blocks(of_type.counts, max(1, chunk_size // k**2), end)))
+            blocks.append(list(_blocks(of_type.counts, max(1, chunk_size // k**2), _CALL // k**2, end)))
             end = blocks[-1][-1].end if blocks[-1] else end
         slots = torch.stack([_slots(*pair) for pair in zip(ranks, blocks, strict=True)])
         self._matrix = _neighbour_matrix(joined, adjacency, slots, end, x.dtype)

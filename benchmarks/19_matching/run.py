@@ -6,7 +6,7 @@ process CPU time, variants interleaved in one process. --quick: one round, and n
 
 The loops do what the widely used public code does for each graph (github.com/JiaxuanYou/graph-generation, in
 baselines/graphvae): fill a tensor of k⁴ similarities entry by entry, then update the assignment of each node and place
-in turn. At k = 38 they are timed in part: the similarities of 1 of the 38 nodes, and 1 of the 75 updates, times 38 and 75.
+in turn. At k = 38 they are timed in part: the similarities of one node and one update, times 38 and 75.
 """
 
 import argparse
