@@ -35,7 +35,9 @@ def max_pooling_matching(
     iterations: int = 75,
     chunk_size: int | None = None,
 ) -> Tensor:
-    r"""Soft assignment of the nodes of graphs to the places of a decoder (Cho et al. 2014), in the form of GraphVAE.
+    r"""Soft assignment of the nodes of graphs to the places of a decoder, for likelihoods under a matched order.
+
+    Max-pooling matching (Cho et al. 2014, CVPR) as GraphVAE uses it (Simonovsky & Komodakis 2018, arXiv:1802.03480).
 
     With \(S_{ia,jb} = A_{ij} \langle E_{ij}, \tilde E_{ab}\rangle \tilde A_{ab} \tilde A_{aa} \tilde A_{bb}\) for
     i ≠ j, a ≠ b, and \(S_{ia,ia} = \langle F_i, \tilde F_a\rangle \tilde A_{aa}\), repeats from a uniform start
@@ -51,17 +53,19 @@ def max_pooling_matching(
     Args:
         adjacency: `(B, T, n, n)` the graphs, by type of edge: 1 where i and j are joined by an edge of type t, else 0.
             A pair has one type at most. Diagonals are not read; T is 1 without types.
-        node_similarity: `(B, n, k)` the products of node types with their probabilities at a place; ones without types.
+        node_similarity: `(B, n, k)` the products of node types with their probabilities at a place; without types
+            `degree_similarity`, or ones.
         existence: `(B, k)` probabilities that places are taken.
         edges: `(B, T, k, k)` probabilities of an edge of type t between two places. Diagonals are not read.
         mask: `(B, n)` which rows are nodes; the others are padding.
         iterations: Of the update.
-        chunk_size: Products held at a time, of at least k² for a graph; a matter of memory and speed alone.
+        chunk_size: About how many products are held at a time, 32 k² at least; a matter of memory and speed alone.
 
     Returns:
         `(B, n, k)` nonnegative, of unit norm for each graph that has a node; zero in rows of padding.
 
     Raises:
+        TypeError: `iterations` or `chunk_size` is no integer.
         ValueError: Shapes do not fit, a pair of nodes has two types, or a number is not positive.
     """
     _check(adjacency, node_similarity, existence, edges, mask)
@@ -73,13 +77,13 @@ def max_pooling_matching(
     # Large graphs first, so that those that have an i-th node are the first ones.
     order = joined.any(2).any(1).mul(nodes + 1).amax(1).argsort(descending=True, stable=True)
     joined, adjacency, mask = joined[order], adjacency[order], mask[order]
-    node_similarity, existence, edges = (
-        at_least_single(t.detach())[order] for t in (node_similarity, existence, edges)
-    )
+    edges = at_least_single(edges)[order]
+    node_similarity, existence = (tensor[order].to(edges) for tensor in (node_similarity, existence))
     x = _uniform(mask, existence.size(1), edges.dtype)
     own = (node_similarity * existence[:, None]).permute(2, 1, 0).contiguous()
     pooled = _NeighbourMaxima(x, joined, adjacency, _between_places(existence, edges), chunk_size)
-    _iterate(x, own, pooled, iterations)
+    with torch.autocast(x.device.type, enabled=False):
+        _iterate(x, own, pooled, iterations)
     return _unit(x.permute(2, 1, 0), mask)[order.argsort()]
 
 
@@ -99,15 +103,18 @@ def degree_similarity(adjacency: Tensor, existence: Tensor, edges: Tensor) -> Te
     Returns:
         `(B, n, k)` in (0, 1].
     """
-    joined = edges.detach().sum(1)
+    joined = at_least_single(edges).sum(1)
     joined = joined - torch.diag_embed(joined.diagonal(dim1=1, dim2=2))
-    expected = (joined @ existence.detach()[:, :, None]).mT
+    expected = (joined * existence[:, None]).sum(2)[:, None]
     degrees = adjacency.sum((1, 3), dtype=joined.dtype) - adjacency.diagonal(dim1=2, dim2=3).sum(1, dtype=joined.dtype)
     return 1 / (1 + (degrees[:, :, None] - expected).abs())
 
 
 def rounded(scores: Tensor, mask: Tensor) -> Tensor:
     """The places of nodes whose scores have the largest sum, each place taken once (Hungarian algorithm, by scipy).
+
+    The likelihood at these places is that of one order of the nodes, whatever the scores: a bound stays a bound. With a
+    soft assignment in their stead it would not.
 
     Ties, for instance between nodes that an automorphism exchanges, are decided by the numbers of rows and columns.
 

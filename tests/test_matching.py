@@ -134,6 +134,16 @@ def test_single_precision():
     torch.testing.assert_close(found.double(), max_pooling_matching(*doubled), rtol=0, atol=1e-5)
 
 
+def test_half_precision_is_raised_and_autocast_left():
+    given = graphs_and_decoder([9, 5, 7], 9, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = max_pooling_matching(*given)
+    torch.testing.assert_close(cast, max_pooling_matching(*given), rtol=0, atol=0)
+    halves = [tensor.bfloat16() if tensor.is_floating_point() else tensor for tensor in given]
+    raised = [tensor.float() if tensor.is_floating_point() else tensor for tensor in halves]
+    torch.testing.assert_close(max_pooling_matching(*halves), max_pooling_matching(*raised), rtol=0, atol=0)
+
+
 def asymmetric_graphs(num_nodes):
     """`(B, n, n)` all connected graphs whose only automorphism is the identity."""
     nets = [net for net in nx.graph_atlas_g() if len(net) == num_nodes and nx.is_connected(net)]
@@ -154,6 +164,8 @@ def test_a_decoder_that_knows_the_graph_is_matched_exactly(confidence, double):
     own = degree_similarity(graphs[:, None], existence, edges)
     places = rounded(max_pooling_matching(graphs[:, None], own, existence, edges, mask), mask)
     assert torch.equal(hidden.gather(1, places), torch.arange(n).expand(B, n))
+    blind = max_pooling_matching(graphs[:, None], torch.ones(B, n, n), existence, edges, mask)
+    torch.testing.assert_close(blind, blind[..., :1].expand(B, n, n))  # Without degrees all places are alike.
 
 
 def test_degree_similarity(double):
