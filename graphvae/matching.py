@@ -1,13 +1,14 @@
 r"""Where the nodes of a graph stand among the numbered places of a decoder: max-pooling matching and its rounding.
 
-A decoder to k places gives probabilities that a place is taken, \(\tilde A_{aa}\), that two are joined, \(\tilde A_{ab}\),
-and of the types of edges and nodes. The similarity of "nodes i, j at places a, b" factorises into a part of the pair i, j
-and a part of the pair a, b, so that the k⁴ similarities of a graph are never written down: a pair of nodes of type t sees
-the same maximum over b whichever node i is, and an update costs k² for each node and type of its edges.
+A decoder to k places gives probabilities that a place is taken, \(\tilde A_{aa}\), that two are joined,
+\(\tilde A_{ab}\), and of the types of edges and nodes. The similarity of "nodes i, j at places a, b" is a product of a
+part of i, j and a part of a, b, so that the k⁴ similarities of a graph are never written down: all neighbours of a node
+by edges of one type see the same maxima over its places, and an update costs k² for each node and type of its edges.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ from torch import Tensor
 from graphvae.sparse import at_least_single, compressed
 from graphvae.validation import check_positive
 
-# Products compared at a time: they fit the second-level cache of a CPU core; a GPU needs more to be busy.
-_CHUNK, _DEVICE_CHUNK = 2**17, 2**25
+# Products compared at a time: they stay in the cache of a CPU; a GPU needs more to be busy.
+_CHUNK, _DEVICE_CHUNK = 2**18, 2**25
+_LANES, _CALL = 32, 2**15  # Of a vector loop; products that take as long as to begin with a block.
 
 
 @torch.no_grad()
@@ -33,7 +35,9 @@ def max_pooling_matching(
     iterations: int = 75,
     chunk_size: int | None = None,
 ) -> Tensor:
-    r"""Soft assignment of the nodes of graphs to the places of a decoder (Cho et al. 2014), in the form of GraphVAE.
+    r"""Soft assignment of the nodes of graphs to the places of a decoder, for likelihoods under a matched order.
+
+    Max-pooling matching (Cho et al. 2014, CVPR) as GraphVAE uses it (Simonovsky & Komodakis 2018, arXiv:1802.03480).
 
     With \(S_{ia,jb} = A_{ij} \langle E_{ij}, \tilde E_{ab}\rangle \tilde A_{ab} \tilde A_{aa} \tilde A_{bb}\) for
     i ≠ j, a ≠ b, and \(S_{ia,ia} = \langle F_i, \tilde F_a\rangle \tilde A_{aa}\), repeats from a uniform start
@@ -42,24 +46,26 @@ def max_pooling_matching(
 
     and scales x to unit norm. Exact, in time O(k²) for each node and type of its edges, and memory O(T k²) for a graph.
 
-    No gradient goes through it. Nodes that an automorphism exchanges have equal rows, and so do places that the decoder
-    does not tell apart: the assignment leaves open which of them goes where, and `rounded` then decides by their numbers.
-    Where all similarities of a graph are zero nothing speaks for any place, and its rows stay uniform.
+    No gradient goes through it. Nodes that an automorphism exchanges have equal rows, and places that the decoder does
+    not tell apart equal columns: which goes where is left open, and `rounded` decides by their numbers, for each node
+    alone. Where all similarities of a graph are zero nothing speaks for any place, and its rows stay uniform.
 
     Args:
-        adjacency: `(B, T, n, n)` the graphs, by type of edge: 1 where i and j are joined by an edge of type t, else 0. A
-            pair has one type at most. Diagonals are not read; T is 1 without types.
-        node_similarity: `(B, n, k)` the products of node types with their probabilities at a place; ones without types.
+        adjacency: `(B, T, n, n)` the graphs, by type of edge: 1 where i and j are joined by an edge of type t, else 0.
+            A pair has one type at most. Diagonals are not read; T is 1 without types.
+        node_similarity: `(B, n, k)` the products of node types with their probabilities at a place; without types
+            `degree_similarity`, or ones.
         existence: `(B, k)` probabilities that places are taken.
         edges: `(B, T, k, k)` probabilities of an edge of type t between two places. Diagonals are not read.
         mask: `(B, n)` which rows are nodes; the others are padding.
         iterations: Of the update.
-        chunk_size: Products held at a time, of at least k² for a graph; a matter of memory and speed alone.
+        chunk_size: About how many products are held at a time, 32 k² at least; a matter of memory and speed alone.
 
     Returns:
         `(B, n, k)` nonnegative, of unit norm for each graph that has a node; zero in rows of padding.
 
     Raises:
+        TypeError: `iterations` or `chunk_size` is no integer.
         ValueError: Shapes do not fit, a pair of nodes has two types, or a number is not positive.
     """
     _check(adjacency, node_similarity, existence, edges, mask)
@@ -71,13 +77,13 @@ def max_pooling_matching(
     # Large graphs first, so that those that have an i-th node are the first ones.
     order = joined.any(2).any(1).mul(nodes + 1).amax(1).argsort(descending=True, stable=True)
     joined, adjacency, mask = joined[order], adjacency[order], mask[order]
-    node_similarity, existence, edges = (
-        at_least_single(t.detach())[order] for t in (node_similarity, existence, edges)
-    )
+    edges = at_least_single(edges)[order]
+    node_similarity, existence = (tensor[order].to(edges) for tensor in (node_similarity, existence))
     x = _uniform(mask, existence.size(1), edges.dtype)
     own = (node_similarity * existence[:, None]).permute(2, 1, 0).contiguous()
     pooled = _NeighbourMaxima(x, joined, adjacency, _between_places(existence, edges), chunk_size)
-    _iterate(x, own, pooled, iterations)
+    with torch.autocast(x.device.type, enabled=False):
+        _iterate(x, own, pooled, iterations)
     return _unit(x.permute(2, 1, 0), mask)[order.argsort()]
 
 
@@ -97,15 +103,18 @@ def degree_similarity(adjacency: Tensor, existence: Tensor, edges: Tensor) -> Te
     Returns:
         `(B, n, k)` in (0, 1].
     """
-    joined = edges.detach().sum(1)
+    joined = at_least_single(edges).sum(1)
     joined = joined - torch.diag_embed(joined.diagonal(dim1=1, dim2=2))
-    expected = (joined @ existence.detach()[:, :, None]).mT
+    expected = (joined * existence[:, None]).sum(2)[:, None]
     degrees = adjacency.sum((1, 3), dtype=joined.dtype) - adjacency.diagonal(dim1=2, dim2=3).sum(1, dtype=joined.dtype)
     return 1 / (1 + (degrees[:, :, None] - expected).abs())
 
 
 def rounded(scores: Tensor, mask: Tensor) -> Tensor:
     """The places of nodes whose scores have the largest sum, each place taken once (Hungarian algorithm, by scipy).
+
+    The likelihood at these places is that of one order of the nodes, whatever the scores: a bound stays a bound. With a
+    soft assignment in their stead it would not.
 
     Ties, for instance between nodes that an automorphism exchanges, are decided by the numbers of rows and columns.
 
@@ -176,14 +185,14 @@ def _unit(x: Tensor, mask: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Slots:
-    """Where the maxima of the nodes with edges of one type are kept: a row of graphs for the first node of each, ...
+class _Ranks:
+    """The nodes with edges of one type, numbered within their graphs, and the graphs with the most of them first.
 
     Args:
-        counts: Of each graph that has a row, in descending order.
-        rank: `(B, n)` the row in which a node is.
-        position: `(B,)` the column in which a graph is.
-        graphs: `(W,)` the graph of each column; None if all graphs stay in order, and a node's row is its number.
+        counts: Of the nodes of each graph that has any, in descending order.
+        rank: `(B, n)` the number of a node; without meaning where it has no such edge.
+        position: `(B,)` the place of a graph in this order.
+        graphs: `(G,)` the graphs in order; None if nodes and graphs just keep their own numbers.
     """
 
     counts: list[int]
@@ -191,50 +200,74 @@ class _Slots:
     position: Tensor
     graphs: Tensor | None
 
-    @property
-    def size(self) -> int:
-        return self.counts[0] * len(self.counts) if self.counts else 0
 
-    def numbers(self) -> Tensor:
-        """`(B, n)` the slots of nodes; without meaning where a node has none."""
-        return self.rank * len(self.counts) + self.position[:, None]
-
-
-def _slots(has: Tensor) -> list[_Slots]:
+def _ranks(has: Tensor) -> list[_Ranks]:
     """For each type, of `has` `(B, T, n)`: which nodes have an edge of it; graphs in descending order of their last."""
     B, _, n = has.shape
     graphs, nodes = torch.arange(B, device=has.device), torch.arange(n, device=has.device)
     extents = (has.any(1) * (nodes + 1)).amax(1)
     ordered, orders = has.sum(2).T.sort(descending=True, stable=True)  # (T, B)
     counts = torch.cat([extents[None], ordered]).tolist()
-    slots = []
+    ranks = []
     for t, (count, order) in enumerate(zip(counts[1:], orders, strict=True)):
         if 2 * sum(count) > sum(counts[0]):  # To leave out the few nodes without this type would cost more.
-            slots.append(_Slots(counts[0], nodes.expand(B, n), graphs, None))
+            ranks.append(_Ranks(counts[0], nodes.expand(B, n), graphs, None))
         else:
             filled = order[: sum(c > 0 for c in count)]
-            slots.append(_Slots(count[: len(filled)], has[:, t].cumsum(1) - 1, order.argsort(), filled))
-    return slots
+            ranks.append(_Ranks(count[: len(filled)], has[:, t].cumsum(1) - 1, order.argsort(), filled))
+    return ranks
 
 
-def _blocks(counts: list[int], most: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of slots to work on at a time, `most` of them or one row of one graph, few of them empty."""
-    width = -(-len(counts) // -(-len(counts) // most)) if counts else 1
-    for start in range(0, len(counts), width):
-        part = np.asarray(counts[start : start + width])
+@dataclass(frozen=True)
+class _Block:
+    """Nodes of some ranks, of graphs at some positions, whose maxima stand in the first slots from `start` to `end`."""
+
+    ranks: slice
+    positions: slice
+    start: int
+    end: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.ranks.stop - self.ranks.start, self.positions.stop - self.positions.start
+
+
+def _blocks(counts: list[int], most: int, spare: int, start: int) -> Iterator[_Block]:
+    """Blocks of about `most` nodes at most, of which about `spare` are not there; slots are counted from `start`."""
+    pieces = max(1, -(-len(counts) // most))
+    width = _whole(max(1, -(-len(counts) // pieces)))
+    for column in range(0, len(counts), width):
+        part = np.asarray(counts[column : column + width])
         # How many graphs have an r-th node.
-        left = np.searchsorted(-part, -np.arange(part[0])).tolist()
-        first = 0
+        left, first = np.searchsorted(-part, -np.arange(part[0])).tolist(), 0
         while first < len(left):
-            end = first + 1
-            while end < len(left) and (end - first + 1) * left[first] <= most and 2 * left[end] > left[first]:
+            end, graphs = first + 1, min(_whole(left[first]), len(part))
+            while end < len(left) and (end - first + 1) * graphs <= min(most, spare + sum(left[first : end + 1])):
                 end += 1
-            yield slice(first, end), slice(start, start + left[first])
-            first = end
+            size = _whole((end - first) * graphs)
+            yield _Block(slice(first, end), slice(column, column + graphs), start, start + size)
+            first, start = end, start + size
+
+
+def _whole(number: int) -> int:
+    """Rounded up to what a loop over vector registers takes at a time; the rest would be done one by one, slowly."""
+    return -(-number // _LANES) * _LANES
+
+
+def _slots(ranks: _Ranks, blocks: list[_Block]) -> Tensor:
+    """`(B, n)` the slots of nodes; without meaning where a node has none."""
+    B, n = ranks.rank.shape
+    table = ranks.rank.new_zeros(n, B)
+    for block in blocks:
+        numbers = block.start + torch.arange(math.prod(block.shape), device=table.device)
+        table[block.ranks, block.positions] = numbers.view(block.shape)
+    return table[ranks.rank, ranks.position[:, None]]
 
 
 class _NeighbourMaxima:
     """The sums over the neighbours j of a node, by type of edge, of the maxima over places b; all memory is made once.
+
+    A maximum is kept in a slot for each node and type, block by block: a reduction is fast where its result is dense.
 
     Args:
         x: `(k, n, B)`, to be updated in place between calls.
@@ -245,57 +278,62 @@ class _NeighbourMaxima:
     """
 
     def __init__(self, x: Tensor, joined: Tensor, adjacency: Tensor, similarity: Tensor, chunk_size: int) -> None:
-        slots = _slots(joined.any(2))
-        ends = np.cumsum([0] + [s.size for s in slots]).tolist()
-        self._x, most = x.flatten(1), max(1, chunk_size // x.size(0) ** 2)
-        self._maxima = x.new_empty(x.size(0), ends[-1])
-        self._products = x.new_empty(most * x.size(0) ** 2)
-        self._matrix = _neighbour_matrix(joined, adjacency, slots, ends, x.dtype)
+        has, k = joined.any(2), x.size(0)
+        ranks, blocks, end = _ranks(has), [], 0
+        for of_type in ranks:
+            blocks.append(list(_blocks(of_type.counts, max(1, chunk_size // k**2), _CALL // k**2, end)))
+            end = blocks[-1][-1].end if blocks[-1] else end
+        slots = torch.stack([_slots(*pair) for pair in zip(ranks, blocks, strict=True)])
+        self._matrix = _neighbour_matrix(joined, adjacency, slots, end, x.dtype)
+        largest = max((block.end - block.start for of_type in blocks for block in of_type), default=0)
+        self._x, self._maxima, self._products = x.flatten(1), x.new_zeros(k, end), x.new_zeros(largest * k**2)
         self._gathers: list[tuple[Tensor, Tensor]] = []
-        self._steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        for t, (slot, has) in enumerate(zip(slots, joined.any(2).unbind(1), strict=True)):
-            if slot.size:
-                source = x if slot.graphs is None else self._gathered(slot, has)
-                target = self._maxima[:, ends[t] : ends[t + 1]].unflatten(1, (-1, len(slot.counts)))
-                between = similarity[t] if slot.graphs is None else similarity[t].index_select(2, slot.graphs)
-                self._plan(source, between, target, _blocks(slot.counts, most))
+        self._steps: list[tuple[Tensor, ...]] = []
+        for t, of_type in enumerate(ranks):
+            if of_type.graphs is None:
+                for block in blocks[t]:
+                    self._plan(block, similarity[t], x[:, block.ranks, block.positions])
+            elif blocks[t]:
+                between, first = similarity[t].index_select(2, of_type.graphs), blocks[t][0].start
+                room = self._gathered(slots[t] - first, has[:, t], blocks[t][-1].end - first)
+                for block in blocks[t]:
+                    source = room.narrow(1, block.start - first, math.prod(block.shape)).unflatten(1, block.shape)
+                    self._plan(block, between, source)
 
-    def _gathered(self, slot: _Slots, has: Tensor) -> Tensor:
-        """Memory `(k, R, W)` for the columns of x in the slots, filled anew in every call."""
-        B, n = has.shape
+    def _gathered(self, slots: Tensor, has: Tensor, number: int) -> Tensor:
+        """Memory `(k, number)` for the columns of x of the nodes in these slots, filled anew in every call."""
         graphs, nodes = has.nonzero().unbind(1)
-        columns = graphs.new_zeros(slot.size)  # What stands in a slot of no node is not read.
-        columns[slot.numbers()[graphs, nodes]] = nodes * B + graphs
-        room = self._x.new_empty(self._x.size(0), slot.size)
-        self._gathers.append((columns, room))
-        return room.unflatten(1, (-1, len(slot.counts)))
+        columns = graphs.new_zeros(number)  # What stands in a slot of no node is not read.
+        columns[slots[graphs, nodes]] = nodes * len(has) + graphs
+        self._gathers.append((columns, self._x.new_empty(self._x.size(0), number)))
+        return self._gathers[-1][1]
 
-    def _plan(self, source: Tensor, between: Tensor, target: Tensor, blocks: Iterator[tuple[slice, slice]]) -> None:
-        k = source.size(0)
-        for rows, columns in blocks:
-            x, maxima = source[:, rows, columns], target[:, rows, columns]
-            products = self._products[: k * x.numel()].view(k, *x.shape)
-            self._steps.append((between[:, :, None, columns], x, products, maxima))
+    def _plan(self, block: _Block, between: Tensor, source: Tensor) -> None:
+        k, size = source.size(0), block.end - block.start
+        products = self._products[: k * k * size].view(k, k, size)
+        filled = products[:, :, : math.prod(block.shape)].unflatten(2, block.shape)
+        maxima = self._maxima[:, block.start : block.end]
+        self._steps.append((between[:, :, None, block.positions], source, filled, products, maxima))
 
     def __call__(self, out: Tensor) -> None:
         """Writes the sums to `out` `(k, n, B)`."""
-        for columns, room in self._gathers:
-            torch.index_select(self._x, 1, columns, out=room)
-        for between, x, products, maxima in self._steps:
-            torch.mul(between, x, out=products)
-            torch.amax(products, 1, out=maxima)
         if not self._steps:
             out.zero_()
             return
+        for columns, room in self._gathers:
+            torch.index_select(self._x, 1, columns, out=room)
+        for between, x, filled, products, maxima in self._steps:
+            torch.mul(between, x, out=filled)
+            torch.amax(products, 1, out=maxima)
         sums = out.flatten(1).T
         torch.addmm(sums, self._matrix, self._maxima.T, beta=0, out=sums)
 
 
-def _neighbour_matrix(
-    joined: Tensor, adjacency: Tensor, slots: list[_Slots], ends: list[int], dtype: torch.dtype
-) -> Tensor:
-    """CSR `(n B, slots)`: the row of node i has the weight of edge i, j of type t in the column of j's slot for t."""
+def _neighbour_matrix(joined: Tensor, adjacency: Tensor, slots: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    """CSR `(n B, number)`: the row of node i has the weight of edge i, j of type t in the column of j's slot for t.
+
+    With `joined` and `adjacency` `(B, T, n, n)`, and `slots` `(T, B, n)`.
+    """
     B, _, n, _ = joined.shape
-    numbers = torch.stack([slot.numbers() + start for slot, start in zip(slots, ends[:-1], strict=True)])
     i, b, t, j = joined.permute(2, 0, 1, 3).nonzero().unbind(1)
-    return compressed(i * B + b, numbers[t, b, j], adjacency[b, t, i, j].to(dtype), (n * B, ends[-1]))
+    return compressed(i * B + b, slots[t, b, j], adjacency[b, t, i, j].to(dtype), (n * B, number))

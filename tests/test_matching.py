@@ -134,6 +134,16 @@ def test_single_precision():
     torch.testing.assert_close(found.double(), max_pooling_matching(*doubled), rtol=0, atol=1e-5)
 
 
+def test_half_precision_is_raised_and_autocast_left():
+    given = graphs_and_decoder([9, 5, 7], 9, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = max_pooling_matching(*given)
+    torch.testing.assert_close(cast, max_pooling_matching(*given), rtol=0, atol=0)
+    halves = [tensor.bfloat16() if tensor.is_floating_point() else tensor for tensor in given]
+    raised = [tensor.float() if tensor.is_floating_point() else tensor for tensor in halves]
+    torch.testing.assert_close(max_pooling_matching(*halves), max_pooling_matching(*raised), rtol=0, atol=0)
+
+
 def asymmetric_graphs(num_nodes):
     """`(B, n, n)` all connected graphs whose only automorphism is the identity."""
     nets = [net for net in nx.graph_atlas_g() if len(net) == num_nodes and nx.is_connected(net)]
@@ -154,6 +164,8 @@ def test_a_decoder_that_knows_the_graph_is_matched_exactly(confidence, double):
     own = degree_similarity(graphs[:, None], existence, edges)
     places = rounded(max_pooling_matching(graphs[:, None], own, existence, edges, mask), mask)
     assert torch.equal(hidden.gather(1, places), torch.arange(n).expand(B, n))
+    blind = max_pooling_matching(graphs[:, None], torch.ones(B, n, n), existence, edges, mask)
+    torch.testing.assert_close(blind, blind[..., :1].expand(B, n, n))  # Without degrees all places are alike.
 
 
 def test_degree_similarity(double):
@@ -243,3 +255,11 @@ def test_arguments_are_checked():
         max_pooling_matching(adjacency, own, existence, edges, mask, iterations=0)
     with pytest.raises(ValueError, match="n at most k"):
         rounded(own.mT, torch.ones(2, 5, dtype=torch.bool))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_matches_alike(double):
+    given = graphs_and_decoder([9] * 20 + [4, 1] * 7, 9, 3, density=0.3)
+    found = max_pooling_matching(*(tensor.cuda() for tensor in given))
+    torch.testing.assert_close(found.cpu(), max_pooling_matching(*given), rtol=0, atol=1e-12)
+    assert torch.equal(rounded(found, given[-1].cuda()).cpu(), rounded(found.cpu(), given[-1]))
