@@ -98,11 +98,9 @@ class PlacedGraphs:
         probabilities[:, :, later, earlier] = found
         return probabilities
 
-    def node_similarities(self, graphs: Batch) -> Tensor:
-        """`(N, k)`: how likely each place, if it exists, holds a node of the type of each node; one without types."""
-        if self.nodes is None:
-            return self.existence.new_ones(graphs.layout.num_rows, self.max_nodes)
-        return self.nodes.exp()[graphs.layout.batch, :, graphs.x.argmax(1)]
+    def type_similarity(self, graphs: Batch) -> Tensor | None:
+        """`(N, k)`: how likely each place, if it exists, holds a node of the type of each node; None without types."""
+        return None if self.nodes is None else self.nodes.exp()[graphs.layout.batch, :, graphs.x.argmax(1)]
 
     def _places_of_pairs(self) -> tuple[Tensor, Tensor]:
         """The two places of each pair, in the order of the pairs: the earlier ones, the later ones."""

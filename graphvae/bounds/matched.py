@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.graphs import Graphs
-from graphvae.matching import max_pooling_matching, rounded
+from graphvae.matching import degree_similarity, max_pooling_matching, rounded
 from graphvae.model import GraphVAE
 from graphvae.placed import PlacedGraphs, edge_classes
 from graphvae.validation import check_positive
@@ -55,10 +55,15 @@ def matching_bound(
 
 @torch.no_grad()
 def matched_places(decoded: PlacedGraphs, graphs: Batch, iterations: int = 75) -> Tensor:
-    """The place of each node in the graph that was decoded, `(N,)`, by max-pooling matching and Hungarian rounding."""
-    classes, edges = edge_classes(graphs), decoded.edge_probabilities()
+    """The place of each node in the graph that was decoded, `(N,)`, by max-pooling matching and Hungarian rounding.
+
+    Nodes without types are alike if their degrees are.
+    """
+    classes, edges, existence = edge_classes(graphs), decoded.edge_probabilities(), decoded.existence.sigmoid()
     types = torch.arange(1, edges.size(1) + 1, device=classes.device)
     adjacency = (classes[:, None] == types[:, None, None]).to(edges)
-    similarity, mask = graphs.layout.dense(decoded.node_similarities(graphs))
-    soft = max_pooling_matching(adjacency, similarity, decoded.existence.sigmoid(), edges, mask, iterations)
-    return rounded(soft, mask)[mask]
+    alike = decoded.type_similarity(graphs)
+    places = torch.arange(classes.size(1), device=classes.device)
+    mask = places < graphs.layout.sizes[:, None]
+    similarity = degree_similarity(adjacency, existence, edges) if alike is None else graphs.layout.dense(alike)[0]
+    return rounded(max_pooling_matching(adjacency, similarity, existence, edges, mask, iterations), mask)[mask]
