@@ -3,9 +3,9 @@
 import networkx as nx
 import pytest
 import torch
-from conftest import graph_from, random_graph
 from torch_geometric.data import Data
 
+from conftest import graph_from, random_graph
 from graphvae import as_batch
 from graphvae.graphs import permute, without_features
 from graphvae.isomorphism import isomorphism_classes
@@ -99,7 +99,7 @@ def test_edge_types_count():
 def test_edge_types_are_told_apart_where_colours_are_not():
     """Types in the order 0 0 1 1 and 0 1 0 1 along four parallel edges: every node sees the same."""
     prism = graph_from(nx.circular_ladder_graph(4))
-    ring = {pair: 0 for pair in map(tuple, map(sorted, prism.edge_index.T.tolist()))}
+    ring = dict.fromkeys(map(tuple, map(sorted, prism.edge_index.T.tolist())), 0)
     one, other = dict(ring), dict(ring)
     for place, pair in enumerate([(0, 1), (4, 5), (2, 3), (6, 7)]):
         one[pair] = 1

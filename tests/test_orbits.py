@@ -5,8 +5,8 @@ from itertools import combinations
 import networkx as nx
 import pytest
 import torch
-from conftest import graph_from, random_graph
 
+from conftest import graph_from, random_graph
 from graphvae import as_batch
 from graphvae.adjacencies import padded_adjacencies
 from graphvae.graphs import permute
