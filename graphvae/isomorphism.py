@@ -66,12 +66,12 @@ class _Form(NamedTuple):
     """A graph with its nodes renumbered by their colours.
 
     `code` is equal for graphs that are equal with this numbering; `edges` `(E, 3)` hold two nodes and a type; `colour`
-    `(n,)` are the colours of stable refinement, by node.
+    has, by node, the colour of stable refinement and the row of x, bit by bit.
     """
 
     code: bytes
     edges: np.ndarray[Any, Any]
-    colour: list[int]
+    colour: list[bytes]
 
 
 def _check_alike(sets: tuple[Batch, ...]) -> None:
@@ -152,7 +152,7 @@ def _with_rows(stable: Tensor, x: Tensor) -> Tensor:
 
 def _form(edges: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> _Form:
     edges = edges[np.lexsort(edges.T[::-1])]
-    return _Form(edges.tobytes() + b"|" + rows.tobytes(), edges, [hash(row.tobytes()) for row in rows])
+    return _Form(edges.tobytes() + b"|" + rows.tobytes(), edges, [row.tobytes() for row in rows])
 
 
 def _isomorphic(one: _Form, other: _Form) -> bool:

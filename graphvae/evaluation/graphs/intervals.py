@@ -60,14 +60,16 @@ def bootstrap(
     v, w = (_weights(len(square), resamples, generator).to(square) for square in (xx, yy))
     drawn = ((v @ xx) * v).sum(1) + ((w @ yy) * w).sum(1) - 2 * ((v @ xy) * w).sum(1)
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2]).to(drawn)
-    low, high = (torch.quantile(drawn, tails) - drawn.mean() + gram.mmd).clamp_min(0).tolist()
+    value = gram.mmd
+    low, high = (torch.quantile(drawn, tails) - drawn.mean() + value).clamp_min(min(0.0, float(value))).tolist()
     return low, high
 
 
 def _weights(count: int, resamples: int, generator: torch.Generator | None) -> Tensor:
     """`(resamples, count)` share of each of `count` graphs in a draw with replacement of as many."""
     drawn = torch.randint(count, (resamples, count), generator=generator)
-    return torch.zeros(resamples, count).scatter_add_(1, drawn, torch.ones(())[None, None].expand_as(drawn)) / count
+    one = torch.full((), 1 / count, dtype=torch.float64)
+    return torch.zeros(resamples, count, dtype=one.dtype).scatter_add_(1, drawn, one.expand_as(drawn))
 
 
 def _check_level(level: float) -> None:

@@ -13,6 +13,8 @@ from torch.nn.functional import pad
 
 from graphvae.evaluation.graphs.statistics import GraphStatistics
 
+_ENTRIES = 1 << 20
+
 
 def total_variation(x: Tensor, y: Tensor) -> Tensor:
     """Half the sum of absolute differences: `(M, K)` between the rows of `x` `(M, C)` and of `y` `(K, C)`."""
@@ -65,8 +67,14 @@ TOTAL_VARIATION = Kernels(
     orbit=GaussianKernel(total_variation, 30.0),
     spectral=GaussianKernel(total_variation, 1.0),
 )
-"""Of GRAN, SPECTRE, DiGress (but on its community set) and DeFoG. They are not positive definite; the field uses them.
-Their values cannot be compared with those of `EARTH_MOVERS`."""
+"""Of GRAN, SPECTRE, DiGress (but on its community set) and DeFoG. Not comparable with values of `EARTH_MOVERS`.
+
+Like those, they are not positive definite, so that an MMD may come out negative; the field uses them.
+
+References:
+    O'Bray et al., "Evaluation metrics for graph generative models: problems, pitfalls, and practical solutions", 2022,
+    arXiv:2106.01098.
+"""
 
 EARTH_MOVERS = Kernels(
     degree=GaussianKernel(earth_movers, 1.0),
@@ -92,19 +100,32 @@ class Gram(NamedTuple):
 
 def gram(kernel: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Gram:
     """The kernel matrices of `x` `(M, C)` and `y` `(K, D)`; the narrower one is padded with zeros."""
-    width = max(x.size(1), y.size(1))
-    x, y = (pad(rows, (0, width - rows.size(1))) for rows in (x, y))
+    x, y = _fitted(x, y)
     return Gram(kernel(x, x), kernel(x, y), kernel(y, y))
 
 
-def grams(samples: GraphStatistics, reference: GraphStatistics, kernels: Kernels = TOTAL_VARIATION) -> dict[str, Gram]:
-    """The kernel matrices by the name of the statistic; memory O((M + K)²) each."""
-    names = GraphStatistics._fields
-    return {name: gram(kernel, x, y) for name, kernel, x, y in zip(names, kernels, samples, reference, strict=True)}
+def mmd(kernel: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float:
+    """The squared discrepancy of `gram(kernel, x, y)`, from some rows of its matrices at a time."""
+    x, y = _fitted(x, y)
+    return _mean(kernel, x, x) + _mean(kernel, y, y) - 2 * _mean(kernel, x, y)
 
 
 def discrepancies(
     samples: GraphStatistics, reference: GraphStatistics, kernels: Kernels = TOTAL_VARIATION
 ) -> dict[str, float]:
-    """The squared MMD of each statistic, by its name: degree, clustering, orbit, spectral."""
-    return {name: float(found.mmd) for name, found in grams(samples, reference, kernels).items()}
+    """The squared MMD of each statistic, by its name: degree, clustering, orbit, spectral.
+
+    It is the biased estimate (V-statistic), not its root: what papers call MMD.
+    """
+    names = GraphStatistics._fields
+    return {name: mmd(kernel, x, y) for name, kernel, x, y in zip(names, kernels, samples, reference, strict=True)}
+
+
+def _fitted(x: Tensor, y: Tensor) -> list[Tensor]:
+    width = max(x.size(1), y.size(1))
+    return [pad(rows, (0, width - rows.size(1))) for rows in (x, y)]
+
+
+def _mean(kernel: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float:
+    total = sum(kernel(rows, y).sum() for rows in x.split(max(1, _ENTRIES // len(y))))
+    return float(total) / (len(x) * len(y))

@@ -10,10 +10,10 @@ import torch
 from torch_geometric.data import Batch
 
 from graphvae.evaluation.graphs.intervals import Interval, bootstrap, wilson
-from graphvae.evaluation.graphs.kernels import TOTAL_VARIATION, Kernels, grams
+from graphvae.evaluation.graphs.kernels import TOTAL_VARIATION, Kernels, gram
 from graphvae.evaluation.graphs.novelty import novelty, share_isomorphic
 from graphvae.evaluation.graphs.random_gin import RandomGINScores, random_gin_scores
-from graphvae.evaluation.graphs.statistics import graph_statistics
+from graphvae.evaluation.graphs.statistics import GraphStatistics, graph_statistics
 from graphvae.evaluation.graphs.validity import Predicate, any_graph
 from graphvae.graphs import Graphs, Selector, as_batch
 
@@ -90,14 +90,17 @@ def evaluate(
     shares = _shares(batch, train, valid)
     total = batch.layout.num_graphs
     intervals = {name: wilson(count, total, _LEVEL) for name, count in shares.items()}
-    matrices = grams(graph_statistics(batch), graph_statistics(held_out), kernels)
-    if resamples:
-        drawn = {name: bootstrap(found, resamples, _LEVEL, generator) for name, found in matrices.items()}
-        intervals |= drawn
+    mmd = {}
+    statistics = graph_statistics(batch), graph_statistics(held_out)
+    for name, kernel, x, y in zip(GraphStatistics._fields, kernels, *statistics, strict=True):
+        found = gram(kernel, x, y)
+        mmd[name] = float(found.mmd)
+        if resamples:
+            intervals[name] = bootstrap(found, resamples, _LEVEL, generator)
     return Evaluation(
         num_graphs=total,
         **{name: count / total for name, count in shares.items()},
-        mmd={name: float(found.mmd) for name, found in matrices.items()},
+        mmd=mmd,
         random_gin=random_gin_scores(batch, held_out),
         intervals=intervals,
     )
