@@ -1,4 +1,4 @@
-"""The number of automorphisms of a graph: relabellings that leave its edges and its rows of x as they were."""
+"""The number of automorphisms of a graph: relabellings that leave its edges, their types and rows of x as they were."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from graphvae import colours
-from graphvae.graphs import Graphs, as_batch, batch_of, layout_of_edges
+from graphvae.graphs import Graphs, as_batch, batch_of, field, layout_of_edges
 from graphvae.layout import Layout
 
 
@@ -38,6 +39,8 @@ def log_automorphisms(graphs: Graphs, largest: int = 64) -> Tensor:
             f"'graphs' must have at most {largest} nodes for an exact count, got {max(sizes)}; use "
             "log_automorphisms_bound, or raise 'largest'"
         )
+    graphs = _with_types_as_nodes(graphs)
+    sizes = graphs.layout.host_sizes
     start = colours.of_features(graphs).cpu().split(sizes)
     edges = graphs.edge_index.cpu().split(layout_of_edges(graphs).host_sizes, dim=1)
     found = []
@@ -63,7 +66,7 @@ def log_automorphisms_bound(graphs: Graphs) -> Tensor:
     Args:
         graphs: A PyG graph, batch or list, with or without features, directed or not.
     """
-    graphs = as_batch(graphs, directed=True)
+    graphs = _with_types_as_nodes(as_batch(graphs, directed=True))
     found = colours.refined(graphs)
     total = torch.zeros(graphs.layout.num_graphs, dtype=torch.float64, device=found.device)
     while True:
@@ -89,6 +92,33 @@ def smallest_classes(found: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     first = torch.ones_like(kept, dtype=torch.bool)
     first[1:] = graph_of[kept].diff() != 0
     return order[starts[kept[first]]], sizes[kept[first]]
+
+
+def _with_types_as_nodes(graphs: Batch) -> Batch:
+    """The graphs with a node in the middle of every edge, of a kind for each type; as they are if there are no types.
+
+    It has the automorphisms of the typed graph: they move the middles with the ends.
+    """
+    types = field(graphs, "edge_type")
+    if types is None:
+        return graphs
+    layout, (source, target) = graphs.layout, graphs.edge_index
+    kept = torch.ones_like(source, dtype=torch.bool) if graphs.directed else source < target
+    source, target, types = source[kept], target[kept], types[kept]
+    graph_of = layout.batch[source]
+    added = torch.bincount(graph_of, minlength=layout.num_graphs)
+    before = added.cumsum(0) - added
+    longer = Layout.of(layout.sizes + added)
+    nodes = torch.arange(layout.num_rows, device=source.device) + before[layout.batch]
+    middles = torch.arange(source.numel(), device=source.device) + layout.ptr[graph_of + 1]
+    kinds = torch.nn.functional.one_hot(types, 1 + max(types.tolist(), default=0)).double()
+    x = torch.zeros(layout.num_rows, 0, dtype=torch.double, device=kinds.device) if graphs.x is None else graphs.x
+    columns = x.size(1)
+    rows = torch.zeros(longer.num_rows, columns + kinds.size(1), dtype=torch.double, device=kinds.device)
+    rows[nodes, :columns], rows[middles, columns:] = x.to_dense().double(), kinds
+    halves = torch.stack([torch.cat([nodes[source], middles]), torch.cat([middles, nodes[target]])])
+    edges = halves if graphs.directed else torch.cat([halves, halves.flip(0)], 1)
+    return batch_of(rows, edges, longer, graphs.directed)
 
 
 def _log_order(adjacency: Tensor, start: Tensor) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.automorphisms import log_automorphisms
-from graphvae.graphs import Graphs, as_batch, without_features
+from graphvae.graphs import Graphs, as_batch, batch_of, field, without_features
 
 
 class Convention(Enum):
@@ -42,6 +42,7 @@ def convert(
     target: Convention,
     *,
     features: bool = False,
+    types: bool = False,
     log_aut: Tensor | None = None,
 ) -> Tensor:
     """Log-probabilities of `graphs`, or bounds on them, in another convention.
@@ -55,6 +56,7 @@ def convert(
         target: What is wanted.
         features: Whether x is part of the graph, for a model with a feature factor; else automorphisms are those of the
             edges alone. To leave it out where it belongs keeps a lower bound on log p([G]) a bound.
+        types: Whether types of edges are part of the graph; likewise.
         log_aut: `(B,)` logarithm of the number of automorphisms, needed to or from ISOMORPHISM_CLASS; exact if None.
             With the upper bound of `log_automorphisms_bound` a lower bound on log p([G]) comes out too low, and so
             stays a lower bound; from ISOMORPHISM_CLASS it makes results too high, and so only upper bounds stay bounds.
@@ -84,9 +86,20 @@ def convert(
             "one numbering does not tell the others. If the model is equivariant, p(G) is the symmetrised probability; "
             "say so with Convention.SYMMETRISED. Otherwise sum over orders, as evaluation.likelihood.exact does"
         )
-    batch = batch if features else without_features(batch)
+    batch = _seen(batch, features, types)
     to_target = _log_factor(batch, target, log_aut) - _log_factor(batch, source, log_aut)
     return log_prob + to_target.to(log_prob)
+
+
+def _seen(batch: Batch, features: bool, types: bool) -> Batch:
+    """The batch with no more than what is part of a graph."""
+    if not features:
+        return without_features(batch, keep_types=types)
+    return (
+        batch
+        if types or field(batch, "edge_type") is None
+        else batch_of(batch.x, batch.edge_index, batch.layout, batch.directed)
+    )
 
 
 def log_relabellings(graphs: Graphs) -> Tensor:

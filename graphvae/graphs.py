@@ -205,10 +205,10 @@ class Selector:
         return batch
 
 
-def without_features(graphs: Batch) -> Batch:
-    """A checked batch of the edges alone, with their types."""
+def without_features(graphs: Batch, keep_types: bool = False) -> Batch:
+    """A checked batch of the edges alone, or with their types."""
     edge_ptr = layout_of_edges(graphs).ptr
-    edge_type = field(graphs, "edge_type")
+    edge_type = field(graphs, "edge_type") if keep_types else None
     return batch_of(None, graphs.edge_index, graphs.layout, graphs.directed, edge_ptr, edge_type)
 
 

@@ -9,11 +9,13 @@ from torch_geometric.nn.aggr import SumAggregation
 
 import graphvae
 from graphvae import GraphVAE, elbo, fit
+from graphvae.automorphisms import log_automorphisms, log_automorphisms_bound
 from graphvae.backbones import Stack
 from graphvae.bounds import image_bound, importance_bound, permutation_bound
+from graphvae.conventions import Convention
 from graphvae.decoders import DenseGraph
 from graphvae.encoders import NormalEncoder
-from graphvae.evaluation.likelihood import every_order
+from graphvae.evaluation.likelihood import every_order, exact
 from graphvae.graphs import Selector, as_batch, copies, permute, relabelled, without_features
 from graphvae.order_sets import image_hashes
 from graphvae.orderings import BreadthFirst, Uniform
@@ -59,7 +61,8 @@ def test_types_follow_their_edges(double):
     moved = edge_classes(permute(batch, order))
     assert moved[0].equal(classes[0][order[:3]][:, order[:3]])
     assert moved[1].equal(classes[1][order[3:] - 3][:, order[3:] - 3])
-    assert edge_classes(without_features(batch)).equal(classes)
+    assert edge_classes(without_features(batch, keep_types=True)).equal(classes)
+    assert edge_classes(without_features(batch)).equal(classes.clamp(max=1))
 
 
 def test_types_that_make_no_sense_are_refused():
@@ -146,6 +149,45 @@ def test_a_typed_model_learns_samples_and_is_saved(tmp_path):
     graphvae.save(model, tmp_path / "model")
     again = graphvae.load(tmp_path / "model")
     torch.testing.assert_close(again.sample(20, 1).edge_type, drawn.edge_type)
+
+
+@pytest.mark.parametrize("with_kinds", [False, True])
+def test_automorphisms_keep_the_types_of_edges(with_kinds, double):
+    source = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        joined = torch.bernoulli(torch.full((5, 5), 0.6), generator=source).triu(1)
+        types = torch.randint(2, (5, 5), generator=source).triu(1)
+        once = joined.nonzero().T
+        kinds = nn.functional.one_hot(torch.randint(2, (5,), generator=source), 2).double()
+        graph = Data(edge_index=torch.cat([once, once.flip(0)], 1), num_nodes=5, x=kinds if with_kinds else None)
+        graph.edge_type = types[once[0], once[1]].repeat(2)
+        batch = as_batch(graph)
+        same = sum(
+            edge_classes(moved).equal(edge_classes(batch)) and (not with_kinds or moved.x.equal(batch.x))
+            for moved in (permute(batch, order) for order in every_order(batch))
+        )
+        assert log_automorphisms(batch).exp().item() == pytest.approx(same)
+        assert log_automorphisms_bound([graph, triangle()] if with_kinds else batch)[0].exp().item() >= same - 1e-9
+
+
+def test_classes_of_typed_graphs_are_told_apart_in_every_convention(double):
+    model = typed_vae(places=2, latent=1)
+    kinds = torch.eye(2)
+    total = 0.0
+    for first, second in ((0, 0), (0, 1), (1, 1)):
+        for types in (None, 0, 1):
+            edges = torch.empty(2, 0).long() if types is None else torch.tensor([[0, 1], [1, 0]])
+            found = torch.full((edges.size(1),), types or 0)
+            graph = Data(x=kinds[[first, second]], edge_index=edges, edge_type=found)
+            total += exact(model.double(), graph, Convention.ISOMORPHISM_CLASS).exp().item()
+    for kind in (0, 1):
+        alone = Data(x=kinds[[kind]], edge_index=torch.empty(2, 0).long(), edge_type=torch.empty(0).long())
+        total += exact(model, alone, Convention.ISOMORPHISM_CLASS).exp().item()
+    z = torch.linspace(-8, 8, 2001)[:, None]
+    with torch.no_grad():
+        empty = (-nn.functional.softplus(model.decoder(z).existence).sum(1)).exp()
+    density = torch.distributions.Normal(0.0, 1.0).log_prob(z[:, 0]).exp()
+    assert total + torch.trapezoid(empty * density, z[:, 0]).item() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_training_may_start_with_graphs_of_one_node():

@@ -142,7 +142,7 @@ def image_bound(
         raise ValueError("'model' must have an edge factor, without one there is no probability of a graph's class")
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
-    seen = graphs if model.models_features else without_features(graphs)
+    seen = graphs if model.models_features else without_features(graphs, keep_types=model.edge_types > 0)
     weights = shared_weights(model, graphs, orders, particles, noise, chunk)
     return _over_distinct(weights, image_hashes(seen, orders))
 

@@ -154,7 +154,9 @@ def exact(model: GraphVAE, graphs: Graphs, convention: Convention, points: int =
         summed = torch.cat(found).logsumexp(0)
     if labelled:
         return summed
-    return convert(summed, batch, Convention.SUMMED, convention, features=model.models_features)
+    return convert(
+        summed, batch, Convention.SUMMED, convention, features=model.models_features, types=model.edge_types > 0
+    )
 
 
 def _over_places(model: GraphVAE, batch: Batch, points: int, places: Tensor) -> Tensor:

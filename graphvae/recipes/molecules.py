@@ -55,7 +55,4 @@ def valence_limits(alphabet: Alphabet) -> tuple[int, ...]:
     """The most bonds of each atom: of an ion, those of the neutral atom with as many electrons."""
     table = rdkit().GetPeriodicTable()
     limits = [max(table.GetValenceList(number - charge)) for number, charge in alphabet.codes]
-    return tuple(
-        limit if limit > 0 else table.GetDefaultValence(number)
-        for limit, (number, _) in zip(limits, alphabet.codes, strict=True)
-    )
+    return tuple(limits)
