@@ -174,7 +174,7 @@ def test_a_malformed_file_is_refused_by_name(file, content, message, tmp_path):
         ({"x": np.zeros((9, 2), dtype=int)}, "'x' must be (9, F) floating point, got shape (9, 2) of int64"),
         ({"x": np.full((9, 2), np.nan)}, "'graphs[0]': 'x' must be finite"),
         ({"edge_type": np.zeros(2, dtype=int)}, "'edge_type' must be 3 integers, got shape (2,) of int64"),
-        ({"edge_type": np.array([0, 1, -1])}, "'graphs[1]': 'edge_type' must not be negative, got -1"),
+        ({"edge_type": np.array([0, 1, -1])}, "'edge_type' must not be negative, got -1"),
         ({"num_nodes": np.array([[4, 5]])}, "'num_nodes' must be (G,) integers, got shape (1, 2) of int64"),
         ({"num_nodes": np.array([4.0, 5.0])}, "'num_nodes' must be (G,) integers, got shape (2,) of float64"),
     ],
