@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
 
+from graphvae.collation import collated
 from graphvae.layout import Layout
 from graphvae.sparse import inherit, permuted_rows
-from graphvae.validation import check_collation, check_features, check_graph
+from graphvae.validation import check_features, check_graph
 
 Graphs: TypeAlias = Data | Batch | Sequence[Data]
 _BLANK = Batch()  # To copy, in 4 µs: every call of `Batch()` inspects signatures and makes a class, 80 µs.
@@ -39,7 +40,7 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
     if isinstance(graphs, Batch) and has_layout(graphs) and (directed or not field(graphs, "directed")):
         return graphs
     if isinstance(graphs, (list, tuple, Dataset)):
-        graphs = Batch.from_data_list(check_collation(graphs, directed))
+        graphs = collated(graphs, directed)
     if not isinstance(graphs, Data):
         hint = "; vectors become graphs with graphvae.edgeless(x)" if isinstance(graphs, Tensor) else ""
         hint = "; a loader's graphs are list(loader.dataset)" if hasattr(graphs, "dataset") else hint

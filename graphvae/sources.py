@@ -85,6 +85,8 @@ def read(
     few = selected(range(min(16 if isinstance(graphs, Tensor) else 2, whole.num_graphs)))
     if isinstance(graphs, Tensor) and accelerator.num_processes == 1:
         return Reading(few, facts, _Vectors(whole, batch_size, shuffle, accelerator.device))
+    if accelerator.num_processes == 1:
+        return Reading(few, facts, _Selected(selected, batch_size, shuffle, accelerator.device))
     loader = DataLoader(_Graphs(selected), batch_size, shuffle=True, generator=shuffle, collate_fn=lambda batch: batch)
     return Reading(few, facts, accelerator.prepare(loader))
 
@@ -135,8 +137,23 @@ def _moved(x: Tensor, device: torch.device) -> Tensor:
         return x
 
 
+class _Selected:
+    """Graphs in mini-batches, gathered from the tensors of one checked batch; a loader would cost as much again."""
+
+    def __init__(self, select: Selector, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
+        self.select, self.batch_size, self.generator, self.device = select, batch_size, generator, device
+
+    def __len__(self) -> int:
+        return -(-self.select.graphs.layout.num_graphs // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = torch.randperm(self.select.graphs.layout.num_graphs, generator=self.generator)
+        batches = (self.select(graphs) for graphs in order.split(self.batch_size))
+        return batches if self.device.type == "cpu" else (batch.to(self.device) for batch in batches)
+
+
 class _Graphs(Dataset[Batch]):
-    """Graphs held as one checked batch: a mini-batch is gathered from its tensors, without a loop over graphs."""
+    """The same for several processes, each of which takes its share of the numbers of the graphs."""
 
     def __init__(self, select: Selector) -> None:
         self.select = select

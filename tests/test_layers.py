@@ -13,6 +13,7 @@ LAYERS = {
     "signatures": 0,
     "layout": 0,
     "validation": 0,
+    "collation": 0,
     "graphs": 0,
     "tiles": 0,
     "softplus_tile": 0,
@@ -117,7 +118,8 @@ def test_layer_zero_is_in_order():
         assert imported(Path(name)) == set()
     assert imported(Path("validation.py")) == {"sparse"}
     assert imported(Path("layout.py")) == {"sparse"}
-    assert imported(Path("graphs.py")) == {"sparse", "validation", "layout"}
+    assert imported(Path("collation.py")) == {"validation"}
+    assert imported(Path("graphs.py")) == {"sparse", "validation", "layout", "collation"}
     assert imported(Path("tiles.py")) == {"layout"}
     assert imported(Path("pairs.py")) == {"sparse", "layout", "tiles", "softplus_tile", "fused_pairs"}
 

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
+from conftest import random_graph
 from graphvae import GraphVAE, edgeless, elbo, fit
 from graphvae.backbones import Nodewise
 from graphvae.encoders import NormalEncoder
@@ -105,3 +106,38 @@ def test_a_batch_may_be_kept_and_changed():
     assert "mark" not in batches[1]
     assert batches[0].x.any()
     assert not torch.equal(batches[0].x, batches[1].x)
+
+
+def _graphs(count=23):
+    graphs = [random_graph(2 + k % 5, 0.5, k, features=6) for k in range(count)]
+    for number, graph in enumerate(graphs):
+        graph.x[:] = torch.tensor([number >> bit & 1 for bit in range(6)])
+    return graphs
+
+
+def _number(graph):
+    return int((graph.x[0] * 2 ** torch.arange(6)).sum())
+
+
+def test_every_graph_comes_once_an_epoch_in_an_order_that_the_generator_draws():
+    def epochs(seed):
+        generator = torch.Generator().manual_seed(seed)
+        batches = read(_model(), _graphs(), 5, generator, Accelerator(cpu=True)).batches
+        assert len(batches) == 5
+        return [[_number(graph) for batch in batches for graph in batch.to_data_list()] for _ in range(2)]
+
+    first, second = epochs(0)
+    assert sorted(first) == sorted(second) == list(range(23))
+    assert first != second
+    assert epochs(0) == [first, second]
+    assert epochs(1)[0] != first
+
+
+def test_a_mini_batch_is_the_graphs_as_they_were_given():
+    graphs = _graphs()
+    batches = read(_model(), graphs, 5, torch.Generator(), Accelerator(cpu=True)).batches
+    for batch in batches:
+        for found in batch.to_data_list():
+            given = graphs[_number(found)]
+            assert torch.equal(found.x, given.x)
+            assert torch.equal(found.edge_index, given.edge_index)

@@ -2,6 +2,9 @@
 
 Usage: python benchmarks/05_small_graphs/run.py [--rounds 9] [--graphs 2000]
 Writes results/small_graphs.json beside this file. One thread; process CPU time; no data needed.
+
+Two models: latents of nodes, with an inner-product decoder; and a latent of the graph (GIN, sum), with a decoder of all
+pairs of places (Simonovsky & Komodakis, 2018, without the matching). Each is written twice, and tested to be equal.
 """
 
 import argparse
@@ -17,12 +20,12 @@ from torch.optim import Adam
 from torch.utils.data import BatchSampler, RandomSampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import GCNConv, GINConv, SumAggregation, global_add_pool
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
 from graphvae import GraphVAE, elbo, fit
 from graphvae.backbones import GraphConvolution, Nodewise, Stack
-from graphvae.edges import InnerProduct
+from graphvae.edges import DenseEdges, InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.features import CategoricalFeatures
 from graphvae.graphs import Selector, as_batch, density
@@ -32,7 +35,11 @@ from graphvae.recipes.reporting import document, write_json
 
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = {"5-9": (5, 9, 128), "9-38": (9, 38, 128), "9-64": (9, 64, 32)}
-TYPES, HIDDEN, LATENT, EPOCHS, LOOPED = 8, 64, 32, 4, 128
+BASES = dict.fromkeys(
+    ("PyG DataLoader, dense decoder", "graphvae", "loop over graphs"), "PyG DataLoader, dense decoder"
+)
+BASES |= dict.fromkeys(("data path, PyG DataLoader", "data path, graphvae"), "data path, PyG DataLoader")
+TYPES, HIDDEN, LATENT, WIDE, EPOCHS, LOOPED = 8, 64, 32, 128, 4, 128
 
 
 def random_graphs(count: int, smallest: int, largest: int, seed: int) -> list[Data]:
@@ -96,20 +103,68 @@ class PyGModel(nn.Module):
         return -edges - types - kl
 
 
-def check_equal(ours: GraphVAE, graphs: list[Data], batch_size: int) -> None:
+def our_dense_model(graphs: list[Data]) -> GraphVAE:
+    """Two GIN layers, their sum to a normal latent, and a network that gives every pair of places a logit."""
+    torch.manual_seed(0)
+    layers = [GINConv(nn.Linear(width, HIDDEN)) for width in (TYPES, HIDDEN)]
+    backbone = Stack(layers[0], nn.ReLU(), layers[1], nn.ReLU())
+    network = nn.Sequential(nn.Linear(LATENT, WIDE), nn.ReLU())
+    return GraphVAE(
+        prior=StandardNormal(LATENT),
+        encoder=NormalEncoder(backbone, HIDDEN, LATENT, pool=SumAggregation()),
+        edges=DenseEdges(max(graph.num_nodes for graph in graphs), WIDE, density(graphs), network),
+    )
+
+
+class PyGDenseModel(nn.Module):
+    """The same model as it is written with PyG: the adjacency as padded matrices, masked cross-entropy.
+
+    Args:
+        ours: Whose layers it starts from.
+    """
+
+    def __init__(self, ours: GraphVAE) -> None:
+        super().__init__()
+        ours = copy.deepcopy(ours)
+        self.conv1, self.conv2 = ours.encoder.backbone.layers[0], ours.encoder.backbone.layers[2]
+        self.loc, self.log_scale = ours.encoder.loc, ours.encoder.log_scale
+        self.scores, self.places = nn.Sequential(*ours.edges.network, ours.edges.scores), ours.edges.max_nodes
+        self.register_buffer("pairs", torch.tril_indices(self.places, self.places, -1))
+
+    def forward(self, data: Data, noise: Tensor | None = None) -> Tensor:
+        """The ELBO summed over the graphs of the batch, `()`."""
+        h = self.conv1(data.x, data.edge_index).relu()
+        h = global_add_pool(self.conv2(h, data.edge_index).relu(), data.batch)
+        loc, log_scale = self.loc(h), self.log_scale(h).clamp(-10, 10)
+        z = loc + (torch.randn_like(loc) if noise is None else noise) * log_scale.exp()
+        kl = -0.5 * (1 + 2 * log_scale - loc.square() - (2 * log_scale).exp()).sum()
+        later, earlier = self.pairs
+        adjacency = to_dense_adj(data.edge_index, data.batch, max_num_nodes=self.places)[:, later, earlier]
+        sizes = torch.ones(len(h), dtype=torch.long) if data.batch is None else data.ptr.diff()
+        mask = (later < sizes[:, None]).float()
+        return -F.binary_cross_entropy_with_logits(self.scores(z), adjacency, weight=mask, reduction="sum") - kl
+
+
+MODELS = {"node latents": (our_model, PyGModel), "graph latent": (our_dense_model, PyGDenseModel)}
+
+
+def check_equal(ours: GraphVAE, theirs: nn.Module, graphs: list[Data], batch_size: int) -> None:
     """Both are the same model: equal ELBO for equal weights and noise, and equal gradients."""
-    theirs, batch = PyGModel(ours), as_batch(graphs[:batch_size])
-    noise = torch.randn(batch.num_nodes, LATENT)
+    batch = as_batch(graphs[:batch_size])
+    noise = torch.randn(batch.num_nodes if ours.encoder.pool is None else batch.num_graphs, LATENT)
     a, b = elbo(ours, batch, noise=noise).sum(), theirs(next(iter(DataLoader(graphs, batch_size))), noise)
     torch.testing.assert_close(a, b, rtol=1e-5, atol=0)
     a.backward()
     b.backward()
     torch.testing.assert_close(ours.encoder.loc.weight.grad, theirs.loc.weight.grad, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(ours.edges.bias.grad, theirs.edge_bias.grad, rtol=1e-3, atol=1e-3)
+    weights = (ours.edges.scores, theirs.scores[-1]) if ours.encoder.pool else (ours.edges, theirs)
+    grads = [(layer.edge_bias if hasattr(layer, "edge_bias") else layer.bias).grad for layer in weights]
+    torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-3)
     ours.zero_grad()
+    theirs.zero_grad()
 
 
-def train_pyg(model: PyGModel, loader: DataLoader, epochs: int) -> None:
+def train_pyg(model: nn.Module, loader: DataLoader, epochs: int) -> None:
     """The usual loop."""
     optimizer = Adam(model.parameters(), lr=0.01)
     for _ in range(epochs):
@@ -119,7 +174,7 @@ def train_pyg(model: PyGModel, loader: DataLoader, epochs: int) -> None:
             optimizer.step()
 
 
-def train_looped(model: PyGModel, graphs: list[Data], batch_size: int) -> None:
+def train_looped(model: nn.Module, graphs: list[Data], batch_size: int) -> None:
     """One graph at a time, gradients added up over a batch."""
     optimizer = Adam(model.parameters(), lr=0.01)
     for start in range(0, len(graphs), batch_size):
@@ -129,11 +184,12 @@ def train_looped(model: PyGModel, graphs: list[Data], batch_size: int) -> None:
         optimizer.step()
 
 
-def variants(graphs: list[Data], batch_size: int) -> dict[str, Callable[[], object]]:
+def variants(model: str, graphs: list[Data], batch_size: int) -> dict[str, Callable[[], object]]:
     """What is timed. The set-up of `fit` (checks, once per training) is in both of its rows, to be taken off."""
-    ours = our_model(graphs)
-    check_equal(ours, graphs, batch_size)
-    theirs, looped, selector = PyGModel(ours), PyGModel(ours), Selector(as_batch(graphs))
+    make, translate = MODELS[model]
+    ours = make(graphs)
+    theirs, looped, selector = translate(ours), translate(ours), Selector(as_batch(graphs))
+    check_equal(ours, theirs, graphs, batch_size)
     loader = DataLoader(graphs, batch_size, shuffle=True)
     sampler = BatchSampler(RandomSampler(graphs), batch_size, drop_last=False)
 
@@ -147,14 +203,15 @@ def variants(graphs: list[Data], batch_size: int) -> dict[str, Callable[[], obje
         "loop over graphs": lambda: train_looped(looped, graphs[:LOOPED], batch_size),
         "data path, PyG DataLoader": lambda: [data.num_graphs for data in loader],
         "data path, graphvae": lambda: [selector(ids).num_graphs for ids in sampler],
+        "check and join a list, graphvae": lambda: as_batch(graphs),
     }
 
 
-def rows(name: str, rounds: int, count: int) -> list[dict[str, object]]:
+def rows(model: str, name: str, rounds: int, count: int) -> list[dict[str, object]]:
     """Microseconds per graph of each variant, and how many times as fast as PyG's it is."""
     smallest, largest, batch_size = SETTINGS[name]
     graphs = random_graphs(count, smallest, largest, seed=0)
-    timed = {row["variant"]: row for row in interleaved(variants(graphs, batch_size), rounds)}
+    timed = {row["variant"]: row for row in interleaved(variants(model, graphs, batch_size), rounds)}
     every = {variant: np.array(row["all_milliseconds"]) for variant, row in timed.items()}
     once, more = every.pop("graphvae, one epoch and set-up"), every.pop("graphvae, more epochs and set-up")
     extra = timed["graphvae, more epochs and set-up"]["extra_mib"]
@@ -165,20 +222,29 @@ def rows(name: str, rounds: int, count: int) -> list[dict[str, object]]:
     cost = {variant: 1000 * every[variant] / seen[variant] for variant in every}
     found: list[dict[str, object]] = []
     for variant in sorted(cost):
-        base = "data path, PyG DataLoader" if variant.startswith("data path") else "PyG DataLoader, dense decoder"
-        found.append(
-            {
-                "nodes": name,
-                "batch_size": batch_size,
-                "variant": variant,
-                "microseconds_per_graph": float(np.median(cost[variant])),
-                "speed": float(np.median(cost[base] / cost[variant])),
-                "all_microseconds_per_graph": cost[variant].tolist(),
-                "extra_mib": timed[variant]["extra_mib"],
-            }
-        )
+        row = {
+            "model": model,
+            "nodes": name,
+            "batch_size": batch_size,
+            "variant": variant,
+            "microseconds_per_graph": float(np.median(cost[variant])),
+            "all_microseconds_per_graph": cost[variant].tolist(),
+            "extra_mib": timed[variant]["extra_mib"],
+        }
+        if variant in BASES:
+            row["speed"] = float(np.median(cost[BASES[variant]] / cost[variant]))
+        found.append(row)
     set_up = 1000 * float(np.median(once - every["graphvae"] / EPOCHS)) / count
-    return [*found, {"nodes": name, "batch_size": batch_size, "variant": "set-up", "microseconds_per_graph": set_up}]
+    return [
+        *found,
+        {
+            "model": model,
+            "nodes": name,
+            "batch_size": batch_size,
+            "variant": "set-up",
+            "microseconds_per_graph": set_up,
+        },
+    ]
 
 
 def main() -> None:
@@ -187,16 +253,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--graphs", type=int, default=2000)
     parser.add_argument("--nodes", choices=SETTINGS, nargs="*", default=list(SETTINGS))
+    parser.add_argument("--model", choices=MODELS, nargs="*", default=list(MODELS))
     parser.add_argument("--out", type=Path, default=RESULTS / "small_graphs.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = [row for name in arguments.nodes for row in rows(name, arguments.rounds, arguments.graphs)]
+    found = [
+        row
+        for model in arguments.model
+        for name in arguments.nodes
+        for row in rows(model, name, arguments.rounds, arguments.graphs)
+    ]
     protocol = {
         "graphs": arguments.graphs,
         "rounds": arguments.rounds,
         "threads": 1,
         "time": "process CPU time, interleaved in one process, median over rounds",
-        "model": f"GCN 2 x {HIDDEN}, latent {LATENT}, inner product, {TYPES} node types; ELBO, backward, Adam",
+        "models": {
+            "node latents": f"GCN 2 x {HIDDEN}, latent {LATENT}, inner product, {TYPES} node types",
+            "graph latent": f"GIN 2 x {HIDDEN}, sum, latent {LATENT}, hidden {WIDE}, a logit for every pair of places",
+        },
+        "step": "ELBO, backward, Adam",
         "speed": "against PyG's DataLoader with the dense decoder (data path: against that loader alone)",
     }
     arguments.out.parent.mkdir(exist_ok=True)

@@ -9,10 +9,14 @@ RESULT = Path(__file__).parent / "results" / "small_graphs.json"
 
 def table(path: Path = RESULT) -> str:
     """Microseconds per graph, and speed against PyG, of every variant at every size."""
-    lines = ["| nodes | batch | variant | µs per graph | times PyG's speed |", "| --- | --- | --- | ---: | ---: |"]
+    lines = [
+        "| model | nodes | batch | variant | µs per graph | times PyG's speed |",
+        "| --- | --- | --- | --- | ---: | ---: |",
+    ]
     for row in json.loads(path.read_text())["rows"]:
         speed = f"{row['speed']:.2f}" if "speed" in row else ""
-        cells = (row["nodes"], str(row["batch_size"]), row["variant"], f"{row['microseconds_per_graph']:.1f}", speed)
+        where = (row.get("model", "node latents"), row["nodes"], str(row["batch_size"]), row["variant"])
+        cells = (*where, f"{row['microseconds_per_graph']:.1f}", speed)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
+from graphvae.collation import alike
 from graphvae.datasets.folders import check_edge_array, read_arrays
 from graphvae.datasets.graph6 import decoded, encoded
 from graphvae.datasets.graph_lists import GraphSplits, cut, graphs_from, joined
@@ -108,7 +109,7 @@ def read_file(path: Path) -> Stored:
 
 def _checked(path: Path, graphs: list[Data]) -> list[Data]:
     try:
-        return graphs_from(graphs)
+        return graphs_from(graphs) if alike(graphs) is None else graphs
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -142,6 +143,8 @@ def _check_arrays(arrays: Mapping[str, Array]) -> None:
         raise ValueError(f"'x' must be ({num_nodes}, F) floating point, got shape {x.shape} of {x.dtype}")
     if types is not None and (types.shape != (num_edges,) or not _whole(types)):
         raise ValueError(f"'edge_type' must be {num_edges} integers, got shape {types.shape} of {types.dtype}")
+    if types is not None and (types < 0).any():
+        raise ValueError(f"'edge_type' must not be negative, got {types.min()}")
 
 
 def _whole(array: Array) -> bool:
