@@ -27,15 +27,31 @@ from graphvae import (
     encoders,
     estimates,
     features,
+    hierarchy,
     model,
     orderings,
+    pair_decoders,
     priors,
     proposals,
 )
 from graphvae.library_arguments import READ_ELSEWHERE, aggregation
 
 _registered: dict[str, type[nn.Module]] = {}
-_OURS = (model, encoders, priors, edges, estimates, proposals, controls, features, denoisers, orderings, backbones)
+_OURS = (
+    model,
+    encoders,
+    priors,
+    hierarchy,
+    edges,
+    pair_decoders,
+    estimates,
+    proposals,
+    controls,
+    features,
+    denoisers,
+    orderings,
+    backbones,
+)
 # PyG's Sequential makes Python code out of its strings; a file must not get to do that. Use `backbones.Stack`.
 _REFUSED = (pyg.Sequential,)
 _TRANSIENT = ("training",)
