@@ -45,6 +45,8 @@ def moved(prior):
             parameter.add_(0.4 * torch.randn_like(parameter))
         if isinstance(prior, GraphLevelPrior):
             widen(prior.inference[-1], prior.graph_latent)
+            for tensor in prior.conditional[-1].parameters():  # Scales that a grid can resolve.
+                tensor.unflatten(0, (prior.components, -1))[:, -prior.latent :].mul_(0.2)
     return prior
 
 
@@ -69,7 +71,7 @@ def estimated(request):
     return moved(PRIORS[request.param](1))
 
 
-def line(points=61, reach=12.0):
+def line(points=49, reach=12.0):
     found = torch.linspace(-reach, reach, points)
     return found, found[1] - found[0]
 
@@ -81,11 +83,11 @@ def pairs_of_latents():
     return z.reshape(-1, 1), Layout.of([2] * len(z)), step**2
 
 
-def log_density(prior, z, layout, points=25):
+def log_density(prior, z, layout, points=27):
     """Log p(Z) of a prior with one-dimensional latents, by quadrature over w where there is one: `(B,)`."""
     if isinstance(prior, SharedMixture):
         return prior(layout).log_prob(z)
-    step = line(points, 7.0)
+    step = line(points, 8.0)
     grid = torch.cartesian_prod(step[0], step[0])
     total = []
     for w in grid.split(200):
@@ -302,15 +304,15 @@ def test_bounds_are_below_the_likelihood_and_importance_weights_right_on_average
     given = model.edges(z.reshape(-1, 1), layout).log_prob(torch.cat([edge_index, edge_index.flip(0)], 1))
     sizes = model.sizes().log_prob(torch.tensor([2]))
     log_p = (given + log_density(prior, z.reshape(-1, 1), layout) + 2 * step.log()).logsumexp(0) + sizes
-    draws = 10_000
-    weights = torch.cat([importance_bound(model, [graph] * 500, 1) for _ in range(draws // 500)])
+    draws, graphs = 10_000, model.batch([graph] * 500)
+    weights = torch.cat([importance_bound(model, graphs, 1) for _ in range(draws // 500)])
     ratios = (weights - log_p).exp()
     assert abs(ratios.mean() - 1) < 4.5 * ratios.std() / draws**0.5 + 5e-3
     assert ratios.std() / draws**0.5 < 0.05, "or the test above could not fail"
     assert weights.mean() < log_p
-    elbos = elbo(model, [graph] * 2000)
+    elbos = torch.cat([elbo(model, graphs) for _ in range(4)])
     assert abs(elbos.mean() - weights.mean()) < 4.5 * (elbos.std() / 2000**0.5 + weights.std() / draws**0.5)
-    many = importance_bound(model, [graph] * 500, 20)
+    many = importance_bound(model, graphs, 20)
     assert weights.mean() < many.mean() < log_p + 4.5 * many.std() / 500**0.5
 
 
