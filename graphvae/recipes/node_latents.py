@@ -140,7 +140,7 @@ def _dense_adjacency(graphs: Batch) -> Tensor:
     """`(B, n, n)`, padded with zeros."""
     layout, (source, target) = graphs.layout, graphs.edge_index
     n = max(layout.host_sizes)
-    adjacency = torch.zeros(layout.num_graphs, n, n)
+    adjacency = torch.zeros(layout.num_graphs, n, n, device=source.device)
     adjacency[layout.batch[source], layout.places[source], layout.places[target]] = 1
     return adjacency
 
@@ -161,7 +161,7 @@ def _eigenvectors(adjacency: Tensor, sizes: Tensor, number: int) -> Tensor:
         return adjacency.new_empty(*adjacency.shape[:2], 0)
     scale = adjacency.sum(2).clamp(min=1).rsqrt()
     n = adjacency.size(1)
-    real = torch.arange(n) < sizes[:, None]
+    real = torch.arange(n, device=sizes.device) < sizes[:, None]
     # Eigenvalues of padding are beyond those of any graph, which are at most 2.
     laplacian = torch.diag_embed(torch.where(real, 1.0, 4.0)) - scale[:, :, None] * adjacency * scale[:, None]
     vectors = torch.linalg.eigh(laplacian.double()).eigenvectors[:, :, 1 : number + 1].to(adjacency.dtype)
