@@ -87,7 +87,8 @@ def node_latent_vae(
         encoder=NormalEncoder(GIN(train[0].num_features, hidden, layers, norm="batch_norm"), hidden, latent),
         edges=edges or IndefiniteInnerProduct(hidden, density(train), row_network(latent, hidden)),
         features=features,
-        sizes=EmpiricalSizes([int(graph.num_nodes or 0) for graph in train]),
+        # One pseudo-graph of each size would be a third of all, where 128 graphs have 64 nodes each.
+        sizes=EmpiricalSizes([int(graph.num_nodes or 0) for graph in train], smoothing=0.01),
     )
 
 
