@@ -23,7 +23,8 @@ class PerGraph:
     """A torch distribution over rows, read as one distribution per graph.
 
     Args:
-        base: Independent over rows; its samples are `(N, ...)`.
+        base: Independent over rows; its samples are `(N, ...)`. Or of all rows of a graph together, as in `hierarchy`,
+            with one log-probability per graph; `layout` is then that of graphs.
         layout: Which graph each row belongs to; one graph if None.
     """
 

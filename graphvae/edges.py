@@ -10,6 +10,20 @@ from torch import Tensor, nn
 from graphvae.distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
 from graphvae.fixed_order import FixedOrderEdges
 from graphvae.layout import Layout
+from graphvae.pair_decoders import HadamardMLP, TypedHadamardMLP, TypedInnerProduct, decoded, log_odds
+
+__all__ = [
+    "Bilinear",
+    "DegreeCorrected",
+    "DenseEdges",
+    "Estimated",
+    "HadamardMLP",
+    "IndefiniteInnerProduct",
+    "InnerProduct",
+    "Positioned",
+    "TypedHadamardMLP",
+    "TypedInnerProduct",
+]
 
 
 class InnerProduct(nn.Module):
@@ -33,11 +47,11 @@ class InnerProduct(nn.Module):
         self.density = density
         self.network = network
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+        self.bias = nn.Parameter(torch.tensor(log_odds(density)))
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over edges given `(N, D)` latents."""
-        h = _decoded(self.network, z, layout)
+        h = decoded(self.network, z, layout)
         return BernoulliEdges(h * self.log_scale.exp(), h, self.bias, layout)
 
 
@@ -62,11 +76,11 @@ class IndefiniteInnerProduct(nn.Module):
         self.dim, self.density = dim, density
         self.network = network
         self.weight = nn.Parameter(torch.where(torch.arange(dim) < (dim + 1) // 2, 1.0, -1.0))
-        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+        self.bias = nn.Parameter(torch.tensor(log_odds(density)))
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over edges given `(N, D)` latents."""
-        h = _decoded(self.network, z, layout)
+        h = decoded(self.network, z, layout)
         return BernoulliEdges(h * self.weight, h, self.bias, layout)
 
 
@@ -94,7 +108,7 @@ class DegreeCorrected(nn.Module):
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over edges given `(N, D)` latents."""
-        rows = _decoded(self.network, z, layout)
+        rows = decoded(self.network, z, layout)
         if rows.size(1) < 2:
             raise ValueError(f"'z' must have at least 2 columns, the last is the propensity; got {rows.size(1)}")
         plain, propensity, one = self.product(rows[:, :-1], layout), rows[:, -1:], torch.ones_like(rows[:, :1])
@@ -120,11 +134,11 @@ class Bilinear(nn.Module):
         self.dim, self.density = dim, density
         self.network = network
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(dim, dim)))
-        self.bias = nn.Parameter(torch.tensor(_log_odds(density)))
+        self.bias = nn.Parameter(torch.tensor(log_odds(density)))
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> BernoulliEdges:
         """The distribution over directed edges given `(N, D)` latents."""
-        h = _decoded(self.network, z, layout)
+        h = decoded(self.network, z, layout)
         return BernoulliEdges(h @ self.weight, h, self.bias, layout, directed=True)
 
 
@@ -158,7 +172,7 @@ class DenseEdges(nn.Module):
         self.network = network
         self.scores = nn.Linear(hidden, max_nodes * (max_nodes - 1) // 2)
         nn.init.normal_(self.scores.weight, std=0.1 / math.sqrt(hidden))
-        nn.init.constant_(self.scores.bias, _log_odds(density))
+        nn.init.constant_(self.scores.bias, log_odds(density))
 
     def forward(self, z: Tensor, layout: Layout | None = None) -> FixedOrderEdges:
         """The distribution over edges given `(B, D)` latents of graphs; without a layout, of one with all places.
@@ -258,6 +272,8 @@ class Estimated(nn.Module):
 def _edge_factor(factor: nn.Module) -> nn.Module:
     if not hasattr(factor, "directed"):
         raise TypeError(f"'factor' must be an edge factor with the attribute 'directed', got {_kind(factor)}")
+    if hasattr(factor, "edge_types"):
+        raise TypeError(f"'factor' must be of edges without types, {_kind(factor)} has {factor.edge_types}")
     return factor
 
 
@@ -271,15 +287,3 @@ def _check_places(layout: Layout, max_nodes: int) -> None:
 
 def _kind(given: object) -> str:
     return type(given).__name__
-
-
-def _decoded(network: nn.Module | None, z: Tensor, layout: Layout | None) -> Tensor:
-    if layout is not None:
-        layout.check_rows(z)
-    return z if network is None else network(z)
-
-
-def _log_odds(density: float) -> float:
-    if not 0 < density < 1:
-        raise ValueError(f"'density' must lie strictly between 0 and 1, got {density}; graphs without edges have none")
-    return math.log(density / (1 - density))

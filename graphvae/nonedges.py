@@ -32,7 +32,7 @@ class NonEdges:
         self.layout, self.directed = layout, directed
         sizes = layout.sizes
         self._offsets = torch.nn.functional.pad((layout.num_pairs * (2 if directed else 1)).cumsum(0), (1, 0))
-        keys = self._index(once(edge_index, directed)).sort().values
+        keys = self.index(once(edge_index, directed)).sort().values
         self._gaps = keys - torch.arange(keys.numel(), device=sizes.device)
         every = sum(size * (size - 1) for size in layout.host_sizes) // (1 if directed else 2)
         self.count = every - keys.numel()
@@ -72,11 +72,12 @@ class NonEdges:
         """`(M,)` whether pairs `(2, M)`, of different nodes of one graph, are absent."""
         if self._keys.numel() == 0:
             return torch.ones_like(pairs[0], dtype=torch.bool)
-        keys = self._index(pairs)
+        keys = self.index(pairs)
         place = torch.searchsorted(self._keys, keys).clamp(max=self._keys.numel() - 1)
         return self._keys[place] != keys
 
-    def _index(self, pairs: Tensor) -> Tensor:
+    def index(self, pairs: Tensor) -> Tensor:
+        """`(M,)` numbers of `(2, M)` pairs among all of them, joined or not; undirected, j(j - 1)/2 + i in a graph."""
         first, second = pairs
         graph = 0 if self.layout.num_graphs == 1 else self.layout.batch[first]
         start = self.layout.ptr[graph]

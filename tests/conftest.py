@@ -55,6 +55,22 @@ def all_edge_sets(num_nodes: int, directed: bool):
         yield chosen if directed else torch.cat([chosen, chosen.flip(0)], 1)
 
 
+def typed_graphs(num_nodes, types):
+    """Every typed graph: each pair has no edge, or one of a type."""
+    pairs = list(itertools.combinations(range(num_nodes), 2))
+    for classes in itertools.product(range(types + 1), repeat=len(pairs)):
+        chosen = [(pair, kind - 1) for pair, kind in zip(pairs, classes, strict=True) if kind]
+        once = torch.tensor([pair for pair, _ in chosen]).reshape(-1, 2).T.long()
+        kinds = torch.tensor([kind for _, kind in chosen]).long()
+        yield torch.cat([once, once.flip(0)], 1), kinds.repeat(2)
+
+
+def random_types(graph, types):
+    """One random type for each edge, the same in both directions."""
+    table = torch.randint(types, (graph.num_nodes, graph.num_nodes)).triu(1)
+    return (table + table.T)[tuple(graph.edge_index)]
+
+
 def graph_from(net: nx.Graph, x: torch.Tensor | None = None) -> Data:
     """A graph of networkx whose nodes are 0, 1, ..., with both directions of its edges if it has none."""
     edges = list(net.edges) + ([] if net.is_directed() else [(j, i) for i, j in net.edges])

@@ -46,7 +46,7 @@ def quadrature(model: GraphVAE, graphs: Graphs, points: int = 64) -> Tensor:
 
     Raises:
         TypeError: The prior does not say its dimension, as those of `priors` do.
-        ValueError: Latents of several nodes, too many dimensions, or a likelihood that is only estimated.
+        ValueError: Latents of several nodes, too many dimensions, or a likelihood or prior that is only estimated.
     """
     batch = model.batch(graphs)
     return _integrated(model, batch, points, partial(model.log_likelihood, exact=True))
@@ -177,6 +177,12 @@ def _latent(model: GraphVAE, batch: Batch) -> int:
     if not isinstance(latent, int):
         name = type(model.prior).__name__
         raise TypeError(f"'model' must have a prior with a 'latent' dimension for quadrature, {name} has none")
+    if any(getattr(part, "stochastic", False) for part in model.prior.modules()):
+        name = type(model.prior).__name__
+        raise ValueError(
+            f"'model' must have a prior whose density is computed for quadrature, {name} estimates it by draws; use "
+            "bounds.importance_bound, which is valid with it"
+        )
     if getattr(model.encoder, "pool", None) is None and set(batch.layout.host_sizes) != {1}:
         raise ValueError("'model' must have one latent per graph for quadrature: an encoder with 'pool', or vectors")
     if latent > _LARGEST_LATENT:

@@ -18,7 +18,7 @@ from torch_geometric.data import Batch
 
 from graphvae.distributions import PerGraph
 from graphvae.encoders import normal_base
-from graphvae.graphs import edgeless
+from graphvae.graphs import Graphs, edgeless
 from graphvae.layout import Layout
 from graphvae.model import FeatureFactor, GraphVAE
 from graphvae.validation import check_positive
@@ -121,19 +121,22 @@ def knn_purity(latents: Tensor, labels: Tensor, neighbors: int = 10) -> float:
 
 
 @torch.no_grad()
-def active_units(model: GraphVAE, x: Tensor, threshold: float = 0.01, batch_size: int = 1024) -> Tensor:
+def active_units(model: GraphVAE, x: Tensor | Graphs, threshold: float = 0.01, batch_size: int = 1024) -> Tensor:
     r"""Which latent dimensions the data use, \(\mathrm{Var}_x\, E_q[z_d] >\) `threshold`: `(D,)` of booleans.
+
+    Of latents of nodes, the variance is that over all nodes of all graphs.
 
     Args:
         model: With an encoder.
-        x: `(N, F)`.
+        x: `(N, F)`; or graphs, which are taken at once.
         threshold: In units of the prior's variance, 1 for N(0, I).
         batch_size: Rows at a time.
 
     References:
         Burda, Grosse & Salakhutdinov, 2015, arXiv:1509.00519.
     """
-    means = torch.cat([model.posterior(part).mean for part in batches_of(model, x, batch_size)])
+    parts = batches_of(model, x, batch_size) if isinstance(x, Tensor) else [model.batch(x)]
+    means = torch.cat([model.posterior(part).mean for part in parts])
     return means.var(0) > threshold
 
 
