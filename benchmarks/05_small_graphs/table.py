@@ -9,15 +9,16 @@ RESULT = Path(__file__).parent / "results" / "small_graphs.json"
 
 def table(path: Path = RESULT) -> str:
     """Microseconds per graph, and speed against PyG, of every variant at every size."""
+    rows = json.loads(path.read_text())["rows"]
+    named = "model" in rows[0]  # Results from before there was more than one have no name for it.
     lines = [
-        "| model | nodes | batch | variant | µs per graph | times PyG's speed |",
-        "| --- | --- | --- | --- | ---: | ---: |",
+        "| " + "model | " * named + "nodes | batch | variant | µs per graph | times PyG's speed |",
+        "| " + "--- | " * named + "--- | --- | --- | ---: | ---: |",
     ]
-    for row in json.loads(path.read_text())["rows"]:
+    for row in rows:
         speed = f"{row['speed']:.2f}" if "speed" in row else ""
-        where = (row.get("model", "node latents"), row["nodes"], str(row["batch_size"]), row["variant"])
-        cells = (*where, f"{row['microseconds_per_graph']:.1f}", speed)
-        lines.append("| " + " | ".join(cells) + " |")
+        where = [row.get("model", "")] * named + [row["nodes"], str(row["batch_size"]), row["variant"]]
+        lines.append("| " + " | ".join([*where, f"{row['microseconds_per_graph']:.1f}", speed]) + " |")
     return "\n".join(lines)
 
 
