@@ -73,18 +73,20 @@ class Course:
     def at(self, epoch: int) -> Objective:
         """The objective of an epoch; the first is 1."""
         beta = self.beta * min(1.0, (epoch - 1) / (0.4 * self.epochs) + 0.03)
-        if epoch <= 0.6 * self.epochs:
+        if epoch <= 0.6 * self.epochs or self.weight == 0:
             return partial(elbo, beta=beta)
         orders = tuple(range(1, len(self.alphabet.bonds) + 1))
         return partial(ValencePenalty(valence_limits(self.alphabet), orders, self.weight), beta=beta)
 
 
-def train(model: GraphVAE, data: Molecules, epochs: int = 16, batch_size: int = 512, **settings: Any) -> History:
+def train(
+    model: GraphVAE, data: Molecules, epochs: int, batch_size: int = 512, weight: float = 2.0, **settings: Any
+) -> History:
     """Trains with a learning rate that rises and falls; `settings` are those of `fit`, its seed among them."""
     optimizer = Adam(model.parameters(), _RATE, fused=True)
     steps = epochs * -(-data.train.num_graphs // batch_size)
     scheduler = OneCycleLR(optimizer, _RATE, total_steps=steps)
-    course = Course(data.alphabet, epochs)
+    course = Course(data.alphabet, epochs, weight=weight)
     settings |= {"optimizer": optimizer, "scheduler": scheduler, "epochs": epochs, "batch_size": batch_size}
     return fit(model, Selector(data.train), course, **settings)
 
