@@ -14,7 +14,7 @@ HEADER = ["method", "valid", "unique", "novel", "V.U.N., 95 %", *STATISTICS, "ra
 
 
 def table(path: Path) -> str:
-    """Means over seeds. The interval of V.U.N. is Wilson's for the samples of all seeds; ratio is AutoGraph's."""
+    """Means over seeds. The interval of V.U.N. is Wilson's for the samples of all seeds; ratio is DeFoG's."""
     result = json.loads(path.read_text())
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in result["rows"]:
@@ -38,7 +38,7 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
     low, high = wilson(count, total)
     shares.append(f"{100 * count / total:.1f} ({100 * low:.1f}–{100 * high:.1f})")
     distances = [_mean([row["mmd"][name] for row in rows], ".2g") for name in STATISTICS]
-    ratio = _mean([row["ratios"]["autograph"] for row in rows], ".3g")
+    ratio = _mean([row["ratios"]["defog"] for row in rows], ".3g")
     costs = [_mean([row.get(name) for row in rows], form) for name, form in _COSTS.items()]
     return [*shares, *distances, ratio, *costs]
 
@@ -52,8 +52,5 @@ def _mean(values: list[float | None], form: str) -> str:
 
 
 if __name__ == "__main__":
-    print(
-        "\n\n".join(
-            table(path) for path in (map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(RESULTS.glob("*.json")))
-        )
-    )
+    paths = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*.json"))
+    print("\n\n".join(map(table, paths)))

@@ -25,8 +25,9 @@ KERNELS: dict[str, Kernels] = {"tv": TOTAL_VARIATION, "emd": EARTH_MOVERS}
 NAMES = ("atlas", "atlas-2 to atlas-7", *FILES, *(name.replace("_", "-") for name in PROCEDURAL))
 _LEGEND = """Shares of all samples. valid: {rule}. V.U.N.: valid, not isomorphic to an earlier sample nor to a training
 graph. MMD with {kernels} kernels; it falls with the number of graphs. ratio: to that of the train
-set, the mean over four statistics (as AutoGraph has it). Brackets: 95 %.
+set, the mean over the four (as DeFoG has it). Brackets: 95 %.
 Test graphs that are isomorphic to a training graph: {leak:.0%}."""
+_NO_RULE = " As nothing else is known of these graphs, V.U.N. does not tell a good generator from a bad one."
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,14 @@ def _table(task: GraphTask, rows: Sequence[Row], title: str) -> Table:
         low, high = row["intervals"]["vun"]
         whole = f"{percent(row['vun'])} [{percent(low)}, {percent(high)}]"
         values = [short(row["mmd"][name], ".2g") for name in GraphStatistics._fields]
-        table.add_row(row["method"], *shares, whole, *values, short(row["ratios"]["autograph"], ".3g"))
+        table.add_row(row["method"], *shares, whole, *values, short(row["ratios"]["defog"], ".3g"))
     return table
 
 
 def _legend(task: GraphTask, leak: float) -> str:
     kernels = "total-variation" if task.kernels is TOTAL_VARIATION else "earth mover's"
-    return _LEGEND.format(rule=_rule(task), kernels=kernels, leak=leak)
+    warning = _NO_RULE if task.rule in ("any", "connected") else ""
+    return _LEGEND.format(rule=_rule(task), kernels=kernels, leak=leak) + warning
 
 
 def _rule(task: GraphTask) -> str:
