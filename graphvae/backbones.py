@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch_geometric.nn import Linear
 from torch_geometric.nn.aggr import Aggregation
 
+from graphvae.fixed_order import pair_number
 from graphvae.isolated import convolved
 from graphvae.layout import Layout
 from graphvae.norms import check_one_node_graphs
 from graphvae.signatures import takes
 from graphvae.sparse import linear, propagate
+from graphvae.validation import check_positive
 
 
 def run_backbone(
@@ -209,6 +211,64 @@ class HopMix(nn.Module):
             x = propagate(x, edge_index)
             total = total + weight[hop] * x
         return total
+
+
+class AtPlaces(nn.Module):
+    """A network on the whole graph as it is numbered: its features and edges at places, one row of numbers.
+
+    Every node gets the row of its graph, so that any pooling but a sum gives it back: `NormalEncoder(AtPlaces(...),
+    pool=MeanAggregation())`. Deliberately not equivariant, the counterpart of `decoders.DenseGraph`: for graphs whose
+    numbering means something, such as that of a canonical SMILES.
+
+    Args:
+        network: `(B, k C + T k(k - 1)/2) -> (B, hidden)`.
+        max_nodes: Places k.
+        features: C, columns of x.
+        edge_types: T, types of edges, 1 if they have none.
+    """
+
+    def __init__(self, network: nn.Module, max_nodes: int, features: int, edge_types: int = 1) -> None:
+        super().__init__()
+        check_positive(max_nodes=max_nodes, features=features, edge_types=edge_types)
+        self.network = network
+        self.max_nodes, self.features, self.edge_types = max_nodes, features, edge_types
+
+    @staticmethod
+    def width(max_nodes: int, features: int, edge_types: int = 1) -> int:
+        """Numbers in a row: what the network takes."""
+        return max_nodes * features + edge_types * max_nodes * (max_nodes - 1) // 2
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None, edge_type: Tensor | None = None
+    ) -> Tensor:
+        """`(N, C)` features to `(N, hidden)`, the same for all nodes of a graph.
+
+        Raises:
+            ValueError: A graph has more nodes than there are places.
+        """
+        batch = x.new_zeros(x.size(0), dtype=torch.long) if batch is None else batch
+        starts = torch.cat([batch.new_ones(1, dtype=torch.bool), batch.diff() != 0]).nonzero().squeeze(1)
+        places = torch.arange(x.size(0), device=x.device) - starts[batch]
+        if x.size(1) != self.features or bool((places >= self.max_nodes).any()):
+            sizes = f"{x.size(1)} columns and {int(places.max()) + 1} nodes"
+            raise ValueError(
+                f"graphs must have {self.features} features and {self.max_nodes} nodes at most, got {sizes}"
+            )
+        nodes = x.new_zeros(starts.numel() * self.max_nodes, self.features)
+        nodes = nodes.index_copy(0, batch * self.max_nodes + places, x).view(starts.numel(), -1)
+        return self.network(torch.cat([nodes, self._edges(places, batch, edge_index, edge_type, nodes)], 1))[batch]
+
+    def _edges(
+        self, places: Tensor, batch: Tensor, edge_index: Tensor, edge_type: Tensor | None, like: Tensor
+    ) -> Tensor:
+        """`(B, T k(k - 1)/2)` ones where two places are joined."""
+        source, target = edge_index
+        pairs = self.max_nodes * (self.max_nodes - 1) // 2
+        numbers = batch[source] * pairs + pair_number(places[source], places[target])
+        numbers = numbers * self.edge_types + (0 if edge_type is None else edge_type)
+        joined = like.new_zeros(like.size(0) * pairs * self.edge_types)
+        joined[numbers] = 1  # Both directions of an edge are the same pair.
+        return joined.view(like.size(0), -1)
 
 
 class GatedSum(Aggregation):

@@ -187,7 +187,11 @@ class GraphVAE(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, num_graphs: int, generator: torch.Generator | int | None = None, most_likely: bool = False
+        self,
+        num_graphs: int,
+        generator: torch.Generator | int | None = None,
+        most_likely: bool = False,
+        spanning: bool = False,
     ) -> Batch:
         """Draws graphs from the model: sizes, latents, edges, then features given both.
 
@@ -198,11 +202,14 @@ class GraphVAE(nn.Module):
             generator: Or a seed; PyTorch's global generator if None. One of another device seeds one of the model's.
             most_likely: Decode each latent that is drawn to its most likely graph, for a model with a `decoder`. These
                 are no draws from the model: what the decoder is unsure of goes away.
+            spanning: With `most_likely`, also join every graph by its likeliest spanning tree, see `PlacedGraphs.mode`.
         """
         if num_graphs < 1:
             raise ValueError(f"'num_graphs' must be positive, got {num_graphs}")
         if most_likely and self.decoder is None:
             raise ValueError("'most_likely' must be False for a model without a 'decoder' of whole graphs")
+        if spanning and not most_likely:
+            raise ValueError("'spanning' must be False unless 'most_likely' is True, it decodes to one graph")
         if self.sizes is None and self.edges is not None:
             raise ValueError("'sizes' must be given to sample graphs, for example sizes=EmpiricalSizes(train_sizes)")
         device = next(self.parameters()).device
@@ -210,7 +217,7 @@ class GraphVAE(nn.Module):
         generator = _on(device, source)
         if self.decoder is not None:
             decoded = self.decoder(self.prior(Layout.singles(num_graphs, device)).sample(generator))
-            return decoded.mode() if most_likely else decoded.sample(generator)
+            return decoded.mode(spanning) if most_likely else decoded.sample(generator)
         if self.sizes is None:
             layout = Layout.singles(num_graphs, device)
         else:

@@ -25,8 +25,10 @@ _PAIRS = 1 << 17  # Whose scores are computed at a time.
 
 def all_pairs(layout: Layout) -> Tensor:
     """`(2, P)` all pairs i < j of nodes of one graph, in the order of their numbers."""
-    every = NonEdges.every(layout)
-    return every.at(torch.arange(every.count, device=layout.ptr.device))
+    largest = max(layout.host_sizes)
+    later, earlier = torch.tril_indices(largest, largest, -1, device=layout.ptr.device)
+    graph_of, pair = (later < layout.sizes[:, None]).nonzero(as_tuple=True)
+    return layout.ptr[graph_of] + torch.stack([earlier[pair], later[pair]])
 
 
 class PairEdges:

@@ -10,6 +10,7 @@ from torch_geometric.data import Batch
 from graphvae.fixed_order import pair_number
 from graphvae.graphs import batch_of, field
 from graphvae.layout import Layout
+from graphvae.pair_scores import all_pairs
 from graphvae.sparse import at_least_single
 
 
@@ -83,7 +84,8 @@ class PlacedGraphs:
     def _of_pairs(self, graphs: Batch, places: Tensor) -> Tensor:
         """`(M, B)`: the types of all pairs of nodes."""
         layout = graphs.layout
-        first, second, graph_of = all_pairs(layout)
+        first, second = all_pairs(layout)
+        graph_of = layout.batch[first]
         classes = edge_classes(graphs)[graph_of, layout.places[first], layout.places[second]]
         numbers = graph_of * self.edges.size(1) + pair_number(places[:, first], places[:, second])
         found = self.edges.flatten()[numbers * self.edges.size(2) + classes]
@@ -116,11 +118,35 @@ class PlacedGraphs:
         return self._graphs(exists, nodes, _drawn(self.edges, generator))
 
     @torch.no_grad()
-    def mode(self) -> Batch:
-        """The most likely choice for every place and pair, of B graphs that have a node."""
+    def mode(self, spanning: bool = False) -> Batch:
+        """The most likely choice for every place and pair, of B graphs that have a node.
+
+        Args:
+            spanning: Also join places by the tree of the likeliest edges that connects all that exist, however unlikely
+                they are: no longer the most likely graph, but how the paper decodes.
+        """
         exists = (self.existence > 0) | (self.existence == self.existence.max(1, keepdim=True).values)
         nodes = None if self.nodes is None else self.nodes.argmax(-1)
-        return self._graphs(exists, nodes, self.edges.argmax(-1))
+        classes = self.edges.argmax(-1)
+        if spanning:
+            joined = 1 + self.edges[:, :, 1:].argmax(-1)
+            classes = torch.where((classes == 0) & self._spanning_tree(exists), joined, classes)
+        return self._graphs(exists, nodes, classes)
+
+    def _spanning_tree(self, exists: Tensor) -> Tensor:
+        """`(B, P)`: the pairs of the maximum spanning tree of the places that exist, by chances of edges (Prim)."""
+        earlier, later = self._places_of_pairs()
+        chance = self.edge_probabilities().sum(1)
+        reached = torch.nn.functional.one_hot(exists.long().argmax(1), self.max_nodes).bool()
+        tree, graphs = torch.zeros_like(chance, dtype=torch.bool), torch.arange(self.num_graphs, device=chance.device)
+        for _ in range(self.max_nodes - 1):
+            open_ = reached[:, :, None] & (exists & ~reached)[:, None]
+            best = chance.masked_fill(~open_, -1).flatten(1).argmax(1)
+            inside, outside = best // self.max_nodes, best % self.max_nodes
+            found = open_[graphs, inside, outside]
+            tree[graphs[found], inside[found], outside[found]] = True
+            reached[graphs[found], outside[found]] = True
+        return (tree | tree.transpose(1, 2))[:, earlier, later]
 
     def _graphs(self, exists: Tensor, kinds: Tensor | None, classes: Tensor) -> Batch:
         """The graphs at places `(B, k)` that exist, with kinds of nodes `(B, k)` and classes of pairs `(B, P)`."""
@@ -142,15 +168,6 @@ class PlacedGraphs:
         place = torch.arange(self.max_nodes, device=first.device)
         later = torch.bernoulli(self.existence.sigmoid(), generator=generator).bool()
         return (place == first) | ((place > first) & later)
-
-
-def all_pairs(layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs i < j of nodes of one graph: two `(P,)` row numbers, and `(P,)` the graph."""
-    largest = max(layout.host_sizes)
-    later, earlier = torch.tril_indices(largest, largest, -1, device=layout.ptr.device)
-    graph_of, pair = (later < layout.sizes[:, None]).nonzero(as_tuple=True)
-    start = layout.ptr[graph_of]
-    return start + earlier[pair], start + later[pair], graph_of
 
 
 def edge_classes(graphs: Batch) -> Tensor:

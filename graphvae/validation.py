@@ -210,10 +210,20 @@ def check_collation(graphs: Sequence[Data], directed: bool = True) -> list[Data]
         checked.append(Data(x=graph.x, edge_index=edge_index, num_nodes=graph.num_nodes))
         if edge_type is not None:
             checked[-1].edge_type = edge_type
-    typed = sum("edge_type" in graph for graph in checked)
-    if typed not in (0, len(checked)):
-        raise ValueError(f"'graphs' must all have 'edge_type' or none, {typed} of {len(checked)} have")
-    return checked
+    return _typed_alike(checked)
+
+
+def _typed_alike(graphs: list[Data]) -> list[Data]:
+    """Checks that all graphs with edges have types or none; those without edges get as many types."""
+    typed = [graph for graph in graphs if "edge_type" in graph]
+    if not typed:
+        return graphs
+    for position, graph in enumerate(graphs):
+        if "edge_type" not in graph and graph.edge_index.numel():
+            raise ValueError(f"'graphs' must all have 'edge_type' or none, graph {position} has none and others have")
+        if "edge_type" not in graph:
+            graph.edge_type = typed[0].edge_type.new_empty(0)
+    return graphs
 
 
 def _check_alike(first: Tensor | None, x: Tensor | None, position: int) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 from torch_geometric.nn import APPNP, GCNConv, SGConv
 
 from conftest import random_graph
-from graphvae.backbones import GraphConvolution, HopMix, Nodewise, Propagation, SparseLinear, Stack
+from graphvae.backbones import AtPlaces, GraphConvolution, HopMix, Nodewise, Propagation, SparseLinear, Stack
 from graphvae.descriptions import build, describe
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -109,3 +109,18 @@ def test_hop_mix_is_a_convex_mix_of_powers():
     torch.testing.assert_close(mix(graph.x, graph.edge_index), expected)
     with pytest.raises(ValueError, match="'hops' must not be negative, got -1"):
         HopMix(-1)
+
+
+def test_graphs_at_places_are_rows_of_their_types(double):
+    backbone = AtPlaces(nn.Identity(), 3, 2, 2)
+    x = torch.tensor([[1.0, 0], [0, 1], [0, 1], [1, 0], [1, 0]])
+    edge_index = torch.tensor([[0, 1, 2, 4, 3, 4], [1, 0, 4, 2, 4, 3]])
+    rows = backbone(x, edge_index, torch.tensor([0, 0, 1, 1, 1]), torch.tensor([1, 1, 0, 0, 1, 1]))
+    assert rows.shape == (5, AtPlaces.width(3, 2, 2)) == (5, 12)
+    # Nodes at places 0, 1, 2, then pairs 01, 02, 12 by type.
+    assert rows[0].tolist() == rows[1].tolist() == [1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert rows[3].tolist() == [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 1]
+    untyped = AtPlaces(nn.Identity(), 3, 2)(x[:2], edge_index[:, :2])
+    assert untyped[0].tolist() == [1, 0, 0, 1, 0, 0, 1, 0, 0]
+    with pytest.raises(ValueError, match="2 features and 2 nodes at most, got 2 columns and 3 nodes"):
+        AtPlaces(nn.Identity(), 2, 2)(x, edge_index, torch.tensor([0, 0, 1, 1, 1]))

@@ -2,13 +2,14 @@
 
 from itertools import combinations, permutations, product
 
+import networkx as nx
 import pytest
 import torch
 from torch_geometric.data import Data
 
 from graphvae.decoders import DenseGraph
 from graphvae.graphs import as_batch, permute
-from graphvae.placed import PlacedGraphs, all_pairs, edge_classes
+from graphvae.placed import PlacedGraphs, edge_classes
 
 
 def typed_graph(kinds, classes, node_types=2):
@@ -124,13 +125,6 @@ def test_the_mode_is_the_most_likely_graph_at_places_that_exist(double):
     assert p.log_prob(mode, places).item() == pytest.approx(best.item())
 
 
-def test_pairs_of_all_graphs_are_listed_once():
-    batch = as_batch([typed_graph([0], []), typed_graph([0, 1, 0], [0, 0, 0]), typed_graph([0, 0], [1])])
-    first, second, graph_of = all_pairs(batch.layout)
-    assert sorted(zip(first.tolist(), second.tolist(), strict=True)) == [(1, 2), (1, 3), (2, 3), (4, 5)]
-    assert graph_of.tolist() == [1, 1, 1, 2]
-
-
 def test_a_decoder_starts_at_the_density_and_says_what_does_not_fit():
     decoder = DenseGraph(5, 8, density=0.3, node_types=3, edge_types=2)
     p = decoder(torch.zeros(4, 8))
@@ -142,3 +136,17 @@ def test_a_decoder_starts_at_the_density_and_says_what_does_not_fit():
         DenseGraph(5, 8, density=1.0)
     with pytest.raises(ValueError, match="one for each row of 'z', got 1 graphs for 4 latents"):
         p.log_prob(as_batch(typed_graph([0, 1], [1])))
+
+
+def test_spanning_trees_connect_what_exists_and_are_the_likeliest(double):
+    torch.manual_seed(5)
+    p = PlacedGraphs(torch.randn(30, 5) + 1, torch.randn(30, 10, 3) - torch.tensor([-4.0, 0, 0]), torch.randn(30, 5, 2))
+    plain, spanned = p.mode(), p.mode(spanning=True)
+    assert spanned.layout.host_sizes == plain.layout.host_sizes
+    chance = p.edge_probabilities().sum(1)
+    for b, (bare, graph) in enumerate(zip(plain.to_data_list(), spanned.to_data_list(), strict=True)):
+        there = (p.existence[b] > 0).nonzero()[:, 0].tolist() or [int(p.existence[b].argmax())]
+        net = nx.Graph([(i, j, {"weight": chance[b, i, j].item()}) for i, j in combinations(there, 2)])
+        expected = {frozenset(edge) for edge in nx.maximum_spanning_tree(net).edges}
+        expected |= {frozenset(there[v] for v in edge) for edge in bare.edge_index.T.tolist()}
+        assert {frozenset(there[v] for v in edge) for edge in graph.edge_index.T.tolist()} == expected

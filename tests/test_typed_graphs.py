@@ -77,7 +77,7 @@ def test_types_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="one type >= 0 a column, got -1"):
         as_batch(Data(x=wrong.x, edge_index=wrong.edge_index, edge_type=-torch.ones(6).long()))
     plain = Data(x=wrong.x, edge_index=wrong.edge_index)
-    with pytest.raises(ValueError, match="must all have 'edge_type' or none, 1 of 2 have"):
+    with pytest.raises(ValueError, match="must all have 'edge_type' or none, graph 1 has none and others have"):
         as_batch([triangle(), plain])
     model = typed_vae()
     with pytest.raises(ValueError, match="'graphs' must have 'edge_type', int64 in 0 to 1"):

@@ -61,8 +61,8 @@ def masked_elbo(model: GraphVAE, graphs: Graphs, hidden: Tensor | None = None, n
     References:
         Kingma & Welling, 2013, arXiv:1312.6114, conditioned as in Sohn et al., 2015, with the prior as posterior.
     """
-    if model.edges is None:
-        raise ValueError("'model' must have an edge factor for a bound on hidden edges")
+    if model.edges is None or model.edge_types:
+        raise ValueError("'model' must have an edge factor without types for a bound on hidden edges")
     graphs = model.batch(graphs)
     hidden = graphs.get("hidden") if hidden is None else _checked(hidden, graphs, model.edges.directed)
     if hidden is None:

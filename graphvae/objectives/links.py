@@ -36,8 +36,8 @@ def kipf_welling(model: GraphVAE, graphs: Graphs, noise: Tensor | None = None) -
     References:
         Kipf & Welling, 2016, arXiv:1611.07308, and the authors' code, in which the weights are.
     """
-    if model.edges is None or model.edges.directed:
-        raise ValueError("'model' must have an undirected edge factor for the Kipf-Welling objective")
+    if model.edges is None or model.edges.directed or model.edge_types:
+        raise ValueError("'model' must have an undirected edge factor without types for the Kipf-Welling objective")
     graphs = model.batch(graphs)
     q = model.posterior(graphs)
     z = q.rsample(noise)

@@ -1,0 +1,101 @@
+"""Methods that generate molecules, on one task: the GraphVAE of 2018 by matching, and a one-shot VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim import Adam
+
+from graphvae.bounds import matching_bound
+from graphvae.datasets.molecules import Molecules
+from graphvae.evaluation import molecules as measures
+from graphvae.graphs import Graphs, Selector
+from graphvae.objectives import WarmUp
+from graphvae.recipes import molecules, places
+from graphvae.recipes.comparison import Fitted, Honesty, Row, Run
+from graphvae.recipes.seeded import seeded
+from graphvae.training import fit
+
+_SMALL = 20_000  # Molecules; smaller sets are trained on in smaller batches.
+
+
+@dataclass(frozen=True)
+class MoleculeTask:
+    """A set of molecules in its parts, and how samples are judged.
+
+    Attributes:
+        data: In its parts.
+        fcd: Whether to compute the Fréchet ChemNet distance, where its package is installed.
+    """
+
+    data: Molecules
+    fcd: bool = False
+
+    @property
+    def shares(self) -> Sequence[str]:
+        """Of all samples; `unique` is a share of the valid ones, and `novel` of the different ones among these."""
+        return ("sanitised", "valid", "vun")
+
+    @property
+    def size(self) -> int:
+        """As many as there are for testing, 10,000 at most."""
+        return min(10_000, len(self.data.test_smiles))
+
+    def evaluate(self, samples: Graphs | Sequence[str | None], generator: torch.Generator) -> Row:
+        """As `evaluation.molecules.evaluate`, against the test molecules."""
+        known, test = self.data.train_smiles, self.data.test_smiles
+        return measures.evaluate(samples, known, self.data.alphabet, reference=test, fcd=self.fcd).row()
+
+    def honesty(self, draws: int, size: int, seed: int) -> Honesty:
+        """As `evaluation.molecules.honesty`."""
+        rows, leak = measures.honesty(self.data, draws * size, self.fcd, seed)
+        return Honesty(rows, leak)
+
+
+def graphvae(task: MoleculeTask, run: Run, beta: float = 1.0, steps: int = 8000) -> Fitted:
+    """GraphVAE of 2018 by matching (`recipes.places`), decoded as in the paper: the likeliest graph, made connected.
+
+    Args:
+        task: Molecules.
+        run: How to train.
+        beta: Weight of the KL divergence; with 1 the objective is a bound.
+        steps: Of the optimiser, unless `run` says how many.
+    """
+    train, batch_size = task.data.train, 128
+    with seeded(run.seed):
+        model = places.places_vae(train, latent=40, node_types=True)
+    epochs = _epochs(task, run, steps, batch_size)
+    objective = WarmUp(max(1, epochs // 4), matching_bound, beta=beta)
+    optimizer = Adam(model.parameters(), 1e-3, fused=True)
+    settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
+    fit(model, Selector(train), objective, epochs=epochs, batch_size=batch_size, optimizer=optimizer, **settings)
+    return Fitted(partial(model.sample, most_likely=True, spanning=True), model, {"epochs": epochs})
+
+
+def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 4000) -> Fitted:
+    """The VAE of `recipes.molecules`, each latent decoded to its likeliest graph, as it is.
+
+    Args:
+        task: Molecules.
+        run: How to train.
+        weight: Of the penalty on broken rules.
+        steps: As for `graphvae`.
+    """
+    batch_size = 128 if len(task.data.train_smiles) < _SMALL else 512
+    with seeded(run.seed):
+        model = molecules.molecule_vae(task.data)
+    epochs = _epochs(task, run, steps, batch_size)
+    settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
+    molecules.train(model, task.data, epochs, batch_size, weight, **settings)
+    return Fitted(partial(model.sample, most_likely=True), model, {"epochs": epochs})
+
+
+METHODS: dict[str, Callable[[MoleculeTask, Run], Fitted]] = {"graphvae": graphvae, "one-shot": one_shot}
+
+
+def _epochs(task: MoleculeTask, run: Run, steps: int, batch_size: int) -> int:
+    return max(1, round((run.steps or steps) * batch_size / len(task.data.train_smiles)))
