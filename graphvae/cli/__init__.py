@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from graphvae import __version__
-from graphvae.cli import links, vectors
+from graphvae.cli import generation, links, vectors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,4 +35,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     links.add_commands(commands)
     vectors.add_commands(commands)
+    generation.add_commands(commands)
     return parser
