@@ -61,6 +61,11 @@ class Molecules:
     source: str
 
 
+def is_smiles_file(path: Path) -> bool:
+    """Whether a file is one of SMILES, by its name."""
+    return path.name.removesuffix(".gz").endswith(_SUFFIXES)
+
+
 def molecules(
     name: str | os.PathLike[str] = "nci",
     root: str | os.PathLike[str] | None = None,
@@ -96,7 +101,7 @@ def molecules(
     """
     name = os.fspath(name)
     path = Path(name)
-    if path.name.removesuffix(".gz").endswith(_SUFFIXES):
+    if is_smiles_file(path):
         source = _Source(path.name.partition(".")[0], (path,), str(path))
     elif name.lower() in DATASETS:
         source = DATASETS[name.lower()](data_root(root))

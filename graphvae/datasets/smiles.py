@@ -63,10 +63,9 @@ class Alphabet:
     @classmethod
     def of(cls, elements: Array, charges: Array) -> Alphabet:
         """The alphabet of all atoms given, neutral ones first, in the order of the periodic table."""
-        symbol = rdkit().GetPeriodicTable().GetElementSymbol
         found = np.flatnonzero(np.bincount(_number(elements, charges))).tolist()
         atoms = [(number // _CHARGES, number % _CHARGES - _NEUTRAL) for number in found]
-        return cls(tuple(symbol(z) + _sign(q) for z, q in sorted(atoms, key=lambda atom: (atom[1] != 0, *atom))))
+        return cls(tuple(atom_name(z, q) for z, q in sorted(atoms, key=lambda atom: (atom[1] != 0, *atom))))
 
     @cached_property
     def codes(self) -> tuple[tuple[int, int], ...]:
@@ -92,6 +91,11 @@ class Alphabet:
 def _number(element: Any, charge: Any) -> Any:
     """One number for an atom, or `(N,)` for as many."""
     return element * _CHARGES + charge + _NEUTRAL
+
+
+def atom_name(number: int, charge: int = 0) -> str:
+    """The name of a node type, such as "C" or "N+"."""
+    return str(rdkit().GetPeriodicTable().GetElementSymbol(number)) + _sign(charge)
 
 
 def _sign(charge: int) -> str:

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -24,6 +22,7 @@ from torch_geometric.data import Data
 from graphvae.datasets.chemistry import UNREADABLE, canonical, rdkit
 from graphvae.datasets.molecules import Molecules
 from graphvae.datasets.smiles import Alphabet, written
+from graphvae.evaluation.graphs.intervals import wilson
 from graphvae.graphs import Graphs
 from graphvae.validation import check_positive
 
@@ -129,7 +128,7 @@ def evaluate(
         novel=share["novel"],
         vun=counts["vun"] / len(texts),
         counts=counts,
-        intervals={name: _wilson(counts[name], of[name]) for name in counts if of[name]},
+        intervals={name: wilson(counts[name], of[name], _LEVEL) for name in counts if of[name]},
         failures=dict(failures.most_common()),
         distances=distances(valid, real) if valid and real else {},
         fcd=_fcd(valid, real) if fcd else Fcd(None, "not asked for"),
@@ -173,11 +172,12 @@ def distances(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
     Atoms are told apart by element and charge, bonds as single, double, triple or aromatic, rings by size (a molecule
     without one counts once, as that), sizes by the number of heavy atoms.
     """
-    one, other = _histograms(first), _histograms(second)
+    one, other = histograms(first), histograms(second)
     return {name: _total_variation(one[name], other[name]) for name in one}
 
 
-def _histograms(smiles: Sequence[str]) -> dict[str, Counter[Any]]:
+def histograms(smiles: Sequence[str]) -> dict[str, Counter[Any]]:
+    """Counts of `atoms` by atomic number and charge, `bonds` by order (1.5 if aromatic), `rings` by size, `sizes`."""
     chem = rdkit()
     found: dict[str, Counter[Any]] = {name: Counter() for name in ("atoms", "bonds", "rings", "sizes")}
     with rdkit("rdBase").BlockLogs():
@@ -204,16 +204,6 @@ def _fcd(valid: Sequence[str], real: Sequence[str]) -> Fcd:
         return Fcd(None, "needs two valid samples and two reference molecules")
     value = importlib.import_module("fcd").get_fcd(list(valid), list(real))
     return Fcd(float(value), f"{len(valid)} valid samples, {len(real)} reference molecules")
-
-
-def _wilson(count: int, of: int) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
-    z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
-    share, weight = count / of, z**2 / of
-    middle = (share + weight / 2) / (1 + weight)
-    reach = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
-    # At the ends the formula gives 0 and 1 but for rounding.
-    return 0.0 if count == 0 else middle - reach, 1.0 if count == of else middle + reach
 
 
 class Honesty(NamedTuple):

@@ -6,6 +6,7 @@ from graphvae.plots.figures import new_figure
 from graphvae.plots.generation import generated_graphs, graph_statistics_compared
 from graphvae.plots.latent_space import latent_space
 from graphvae.plots.links import link_prediction
+from graphvae.plots.molecules import generated_molecules, molecule_histograms
 from graphvae.plots.reconstructions import reconstructions
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "denoised_digits",
     "denoising_field",
     "generated_graphs",
+    "generated_molecules",
     "graph_statistics_compared",
     "latent_space",
     "link_prediction",
+    "molecule_histograms",
     "new_figure",
     "reconstructions",
 ]

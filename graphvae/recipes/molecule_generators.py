@@ -73,7 +73,7 @@ def graphvae(task: MoleculeTask, run: Run, beta: float = 1.0, steps: int = 8000)
     optimizer = Adam(model.parameters(), 1e-3, fused=True)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     fit(model, Selector(train), objective, epochs=epochs, batch_size=batch_size, optimizer=optimizer, **settings)
-    return Fitted(partial(model.sample, most_likely=True, spanning=True), model, {"epochs": epochs})
+    return Fitted(partial(model.sample, most_likely=True, spanning=True), model, {"epochs": epochs, "best_epoch": None})
 
 
 def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 4000) -> Fitted:
@@ -91,7 +91,7 @@ def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 400
     epochs = _epochs(task, run, steps, batch_size)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     molecules.train(model, task.data, epochs, batch_size, weight, **settings)
-    return Fitted(partial(model.sample, most_likely=True), model, {"epochs": epochs})
+    return Fitted(partial(model.sample, most_likely=True), model, {"epochs": epochs, "best_epoch": None})
 
 
 METHODS: dict[str, Callable[[MoleculeTask, Run], Fitted]] = {"graphvae": graphvae, "one-shot": one_shot}
