@@ -16,7 +16,7 @@ def table(path: Path = RESULT) -> str:
     for row in json.loads(path.read_text())["rows"]:
         found.setdefault(row["method"], []).append(row)
     lines = [
-        "| method | valid | unique | novel | sanitised | TV of rings | TV of atoms | CPU minutes of training | graphs/s |",
+        "| method | valid | unique | novel | sanitised | TV of rings | TV of atoms | CPU min of training | graphs/s |",
         "| --- |" + " ---: |" * 8,
     ]
     for method, rows in found.items():
