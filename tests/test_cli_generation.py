@@ -167,3 +167,41 @@ def test_layouts_keep_parts_apart():
     for k, (low, high) in enumerate(boxes):
         for other_low, other_high in boxes[:k]:
             assert (low > other_high).any() or (high < other_low).any()
+
+
+def test_molecules_are_generated_and_judged(tmp_path, capsys, monkeypatch):
+    """A line for each sample, also for those that are no molecules, so that the file is judged as the samples were."""
+    pytest.importorskip("rdkit")
+    pytest.importorskip("zuko")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    chains = [a + "C" * n + b for n in range(1, 4) for a in "CNO" for b in ("", "F", "=O", "#N", "(C)C", "C=C")]
+    (tmp_path / "set.smi").write_text("\n".join(chains))
+    data, out = str(tmp_path / "set.smi"), tmp_path / "out"
+    words = ["generate", "--dataset", data, "--steps", "6", "--num-graphs", "20", "--out", str(out)]
+    assert main([*words, "--method", "graphvae"]) == 0
+    result, rows = rows_of(out / "result.json")
+    assert result["protocol"]["atoms"] == ["C", "N", "O", "F"]
+    lines = (out / "samples-graphvae.smi").read_text().splitlines()
+    assert len(lines) == 20
+    assert len(read_graphs(out / "samples-graphvae.npz")) == 20
+    assert (out / "molecules-test.png").read_bytes().startswith(b"\x89PNG")
+    assert "V.U.N.: different valid molecules" in capsys.readouterr().out
+    judged = tmp_path / "rows.json"
+    assert main(["evaluate", str(out / "samples-graphvae.smi"), "--reference", data, "--json", str(judged)]) == 0
+    again = rows_of(judged)[1]["samples-graphvae.smi"]
+    for name in ("valid", "unique", "novel", "vun"):
+        assert again[name] == rows["graphvae"][name]
+    # All of the reference, and training molecules from elsewhere.
+    (tmp_path / "own.smi").write_text("CCO\nnothing\nC.C\nOCC\n")
+    words = ["evaluate", str(tmp_path / "own.smi"), "--reference", data, "--train", data, "--json", str(judged)]
+    assert main(words) == 0
+    own = rows_of(judged)[1]["own.smi"]
+    assert (own["sanitised"], own["valid"], own["unique"]) == (0.75, 0.5, 0.5)
+    for bad, message in (
+        (["generate", "--dataset", data, "--kernel", "emd"], "--kernel is not for molecules"),
+        (["evaluate", "missing.smi", "--reference", data], "no file missing.smi of samples"),
+        (["evaluate", str(out / "samples-graphvae.npz"), "--reference", data], "must be a file of SMILES"),
+        (["evaluate", "missing.smi", "--reference", f"{data}:train"], "--reference must be test molecules"),
+    ):
+        assert main(bad) == 2
+        assert message in capsys.readouterr().err

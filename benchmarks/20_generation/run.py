@@ -1,7 +1,7 @@
 """Generators of small graphs on published sets: V.U.N. and discrepancies, beside what copying and the oracle score.
 
-Usage: python benchmarks/20_generation/run.py [planar tree community_small atlas] [--seeds 0 1 2] [--methods NAME ...]
-       [--steps 3000] [--draws 5] [--size 40] [--root DIR]
+Usage: python benchmarks/20_generation/run.py [planar tree community_small atlas] [--seeds 0] [--methods NAME ...]
+       [--steps 3000] [--draws 5] [--size M] [--root DIR]
 Writes one results/runs/SET_METHOD_SEED.json beside this file for each run, which is not run again, then
 results/SET.json from those of all methods and seeds named, below the honesty rows. One thread; data from --root or
 GRAPHVAE_DATA.
@@ -40,7 +40,7 @@ def row_of(dataset: str, method: str, seed: int, given: GraphTask, arguments: ar
     path = arguments.out / "runs" / f"{dataset}_{method}_{seed}.json"
     if not path.exists():
         run = Run(seed, Accelerator(cpu=True), steps=arguments.steps)
-        outcome = compare(method, METHODS[method], given, run, arguments.draws, arguments.size)
+        outcome = compare(method, METHODS[method], given, run, arguments.draws, arguments.size or given.size)
         write_json(document(NAME, settings(arguments), seed, [finite(outcome.row)]), path)
     made = made_before(path, arguments)
     return {"seed": seed, "commit": made["commit"], **made["rows"][0]}
@@ -54,9 +54,13 @@ def made_before(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return made
 
 
-def settings(arguments: argparse.Namespace) -> dict[str, int]:
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a run must share with another to stand in one table with it."""
-    return {"steps": arguments.steps, "draws": arguments.draws, "graphs_per_draw": arguments.size}
+    return {
+        "steps": arguments.steps,
+        "draws": arguments.draws,
+        "graphs_per_draw": arguments.size or "as many as for testing",
+    }
 
 
 def run_set(dataset: str, arguments: argparse.Namespace) -> None:
@@ -85,11 +89,11 @@ def main() -> None:
     """Runs the sets that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", default=SETS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--size", type=int, default=40)
+    parser.add_argument("--size", type=int, help="graphs in a draw; as many as there are for testing if not given")
     parser.add_argument("--root", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

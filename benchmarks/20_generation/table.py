@@ -13,7 +13,12 @@ STATISTICS = ("degree", "clustering", "orbit", "spectral")
 HEADER = ["method", "valid", "unique", "novel", "V.U.N., 95 %", *STATISTICS, "ratio", "nats", "s", "graphs/s"]
 
 
-def table(path: Path) -> str:
+def table(*paths: Path) -> str:
+    """A table for each set."""
+    return "\n\n".join(map(_of_set, paths or sorted(RESULTS.glob("*.json"))))
+
+
+def _of_set(path: Path) -> str:
     """Means over seeds. The interval of V.U.N. is Wilson's for the samples of all seeds; ratio is DeFoG's."""
     result = json.loads(path.read_text())
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -52,5 +57,4 @@ def _mean(values: list[float | None], form: str) -> str:
 
 
 if __name__ == "__main__":
-    paths = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*.json"))
-    print("\n\n".join(map(table, paths)))
+    print(table(*map(Path, sys.argv[1:])))

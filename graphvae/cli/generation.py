@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,35 @@ from rich.progress import Progress
 
 from graphvae.checkpoints import load, save
 from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
-from graphvae.cli.kinds import KERNELS, NAMES, Kind, kind_of, new_table, short
+from graphvae.cli.graph_kind import GRAPHS, KERNELS, NAMES
+from graphvae.cli.kinds import Kind, new_table, short
+from graphvae.cli.molecule_kind import MOLECULES
+from graphvae.datasets.molecules import DATASETS
 from graphvae.model import GraphVAE
 from graphvae.recipes.comparison import Honesty, Outcome, Row, Run, Task, compare, drawn, finite, pooled
 from graphvae.recipes.generation import RULES
-from graphvae.recipes.graph_generators import STEPS
 from graphvae.recipes.reporting import document, write_json
 
+KINDS = (MOLECULES, GRAPHS)  # Asked in turn whether a data set is theirs; the last takes what is left.
 _COSTS = """s: of training. nats: a bound on log p of a test graph, symmetrised over numberings (of erdos-renyi exact).
 KL: nats per test graph. active: how many dimensions of the latents vary over test graphs."""
 
 
 def add_commands(commands: Commands) -> None:
     """Adds `generate` and `evaluate`."""
-    names = ", ".join(NAMES)
+    names = f"{', '.join(NAMES)}; molecules: {', '.join(DATASETS)}; or a file of graphs or of SMILES"
     generate = commands.add_parser(
         "generate",
         parents=[common_options()],
         help="train generators of small graphs and judge their samples",
         description="Trains methods on a set of small graphs, draws from them, and judges the draws.",
     )
-    generate.add_argument(
-        "--dataset", default="atlas", metavar="NAME|FILE", help=f"{names}; or a file (default: atlas)"
-    )
+    generate.add_argument("--dataset", default="atlas", metavar="NAME|FILE", help=f"{names} (default: atlas)")
     generate.add_argument("--method", action="append", metavar="NAME", help="repeatable (default: some that suit)")
-    generate.add_argument("--steps", type=int, metavar="N", help=f"optimiser steps of a training (default: {STEPS})")
-    generate.add_argument("--draws", type=int, default=5, metavar="K", help="how often samples are drawn (default: 5)")
+    steps = f"optimiser steps of a training (default: {GRAPHS.steps}; for molecules by method)"
+    generate.add_argument("--steps", type=int, metavar="N", help=steps)
+    draws = f"how often samples are drawn (default: {GRAPHS.draws}; of molecules {MOLECULES.draws})"
+    generate.add_argument("--draws", type=int, metavar="K", help=draws)
     _add_common(generate, "graphs in each draw (default: as many as there are test graphs)")
     generate.add_argument(
         "--out", type=Path, metavar="DIR", help="write pictures, samples, models and result.json here"
@@ -62,6 +66,9 @@ def add_commands(commands: Commands) -> None:
     )
     evaluate.add_argument("--train", metavar="DATA", help="training graphs (default: the train part of the reference)")
     _add_common(evaluate, "graphs to draw from a saved model (default: as many as in the reference)")
+    evaluate.add_argument(
+        "--most-likely", action="store_true", help="decode each latent of a saved model to its likeliest graph"
+    )
     evaluate.set_defaults(run=_evaluate, out=None)
 
 
@@ -75,30 +82,33 @@ def _add_common(parser: argparse.ArgumentParser, num_graphs: str) -> None:
 
 def _generate(options: argparse.Namespace) -> None:
     _check_positive(options, "num_graphs", "draws", "steps")
-    accelerator, kind = accelerator_of(options.device), kind_of(options.dataset)
+    accelerator, kind = accelerator_of(options.device), _kind_of(options.dataset)
     task = kind.task(options)
     methods, left_out = _chosen(options.method, kind, task)
     check_outputs(options)
-    size, console = options.num_graphs or task.size, new_console()
+    size, draws, console = options.num_graphs or task.size, options.draws or kind.draws, new_console()
     run = Run(options.seed, accelerator, steps=options.steps)
-    honesty, outcomes = _run_all(methods, kind, task, run, options.draws, size)
+    honesty, outcomes = _run_all(methods, kind, task, run, draws, size)
     rows = finite([*honesty.rows, *(outcome.row for outcome in outcomes.values())])
-    draws = f"{options.draws} draw{'s' * (options.draws > 1)} of {size} graphs"
-    console.print(kind.table(task, rows, f"{options.dataset}: {draws}"))
+    console.print(kind.table(task, rows, f"{options.dataset}: {draws} draw{'s' * (draws > 1)} of {size} graphs"))
     console.print(kind.legend(task, honesty.test_in_train))
     console.print(_costs([row for row in rows if "seconds" in row]))
     console.print("\n".join([_COSTS, *left_out]))
-    protocol = {"dataset": options.dataset, "draws": options.draws, "graphs_per_draw": size}
-    protocol |= {"steps": options.steps or STEPS, "device": str(accelerator.device)}
+    protocol = {"dataset": options.dataset, "draws": draws, "graphs_per_draw": size}
+    protocol |= {"steps": options.steps or kind.steps, "device": str(accelerator.device)}
     result = _result(options, kind, task, protocol, honesty, rows)
     if options.out is not None:
         write_json(result, options.out / "result.json")
         _write_all(kind, task, outcomes, options.out, console)
 
 
+def _kind_of(dataset: str) -> Kind:
+    return next(kind for kind in KINDS if kind.suits(dataset))
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     _check_positive(options, "num_graphs")
-    device, kind = accelerator_of(options.device).device, kind_of(options.reference)
+    device, kind = accelerator_of(options.device).device, _kind_of(options.reference)
     task = kind.against(options)
     samples = _samples(options, kind, task, device)
     check_outputs(options)
@@ -121,7 +131,8 @@ def _samples(options: argparse.Namespace, kind: Kind, task: Task, device: torch.
     model = load(options.samples, device)
     if not isinstance(model, GraphVAE):
         raise ValueError(f"SAMPLES must be graphs or a saved GraphVAE, {options.samples} holds {type(model).__name__}")
-    return drawn(model.sample, options.num_graphs or task.size, torch.Generator().manual_seed(options.seed))
+    sample = partial(model.sample, most_likely=True) if options.most_likely else model.sample
+    return drawn(sample, options.num_graphs or task.size, torch.Generator().manual_seed(options.seed))
 
 
 def _check_positive(options: argparse.Namespace, *names: str) -> None:
@@ -168,7 +179,7 @@ def _run_all(
 def _costs(rows: Sequence[Row]) -> Any:
     table = new_table("Training, sampling, latents", "method", "s", "epoch", "graphs/s", "nats", "KL", "active", "of")
     for row in rows:
-        epochs = f"{row['best_epoch'] or row['epochs']}/{row['epochs']}" if "epochs" in row else "-"
+        epochs = f"{row.get('best_epoch') or row['epochs']}/{row['epochs']}" if "epochs" in row else "-"
         rate = f"{row['graphs_per_second']:,.0f}"
         latents = [short(row.get("bound"), ".1f"), short(row.get("kl"), ".1f")]
         units = [short(row.get(name), ".0f") for name in ("active_units", "latent")]
@@ -188,7 +199,7 @@ def _result(
 
 def _write_all(kind: Kind, task: Task, outcomes: dict[str, Outcome], folder: Path, console: Console) -> None:
     for method, outcome in outcomes.items():
-        kind.write(outcome.samples, folder, method)
+        kind.write(task, outcome.samples, folder, method)
         if outcome.fitted.model is not None:
             save(outcome.fitted.model, folder / f"model-{method}")
     pictures = kind.draw(task, {method: outcome.samples for method, outcome in outcomes.items()}, folder)

@@ -217,6 +217,15 @@ def _reporting(name: str, total: int, progress: bool) -> Iterator[Callable[[int]
         yield lambda count: bar.update(task, completed=count)
 
 
+def read_smiles(path: str | os.PathLike[str]) -> list[str]:
+    """The SMILES in a smi or csv file as they are, molecules or not; which files, `molecules` says.
+
+    Raises:
+        OSError, ValueError: It is missing or malformed.
+    """
+    return _rows(Path(path))
+
+
 def _rows(file: _Opened) -> list[str]:
     """The SMILES in a file."""
     name = file.name.removesuffix(".gz")
