@@ -29,7 +29,7 @@ def honest_rows(dataset: str, given: GraphTask, arguments: argparse.Namespace) -
     """What copying and the process the set is from score, and how much of the test set is in the training set."""
     path = arguments.out / "runs" / f"{dataset}_honesty.json"
     if not path.exists():
-        honesty = given.honesty(arguments.draws, arguments.size, 0)
+        honesty = given.honesty(arguments.draws, arguments.size or given.size, 0)
         rows = [{"test_in_train": honesty.test_in_train, **row} for row in honesty.rows]
         write_json(document(NAME, settings(arguments), 0, finite(rows)), path)
     return made_before(path, arguments)["rows"]
@@ -59,7 +59,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "steps": arguments.steps,
         "draws": arguments.draws,
-        "graphs_per_draw": arguments.size or "as many as for testing",
+        "graphs_per_draw": arguments.size or "as many as there are for testing",
     }
 
 
