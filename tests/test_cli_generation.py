@@ -184,7 +184,8 @@ def test_molecules_are_generated_and_judged(tmp_path, capsys, monkeypatch):
     lines = (out / "samples-graphvae.smi").read_text().splitlines()
     assert len(lines) == 20
     assert len(read_graphs(out / "samples-graphvae.npz")) == 20
-    assert (out / "molecules-test.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("molecules.png", "statistics.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
     assert "V.U.N.: different valid molecules" in capsys.readouterr().out
     judged = tmp_path / "rows.json"
     assert main(["evaluate", str(out / "samples-graphvae.smi"), "--reference", data, "--json", str(judged)]) == 0

@@ -156,6 +156,16 @@ def graphs_per_second(sample: Sampler, count: int, device: torch.device) -> floa
     return count / (time.perf_counter() - started)
 
 
+@torch.no_grad()
+def use_of_latents(model: GraphVAE, graphs: Graphs, seed: int) -> dict[str, float]:
+    """How many dimensions of the latents vary over graphs, of how many, and the KL divergence in nats per graph."""
+    with seeded(seed):
+        q = model.posterior(graphs)
+        kl = q.kl(model.prior(q.layout), q.rsample()).mean().item()
+    active = active_units(model, graphs)
+    return {"latent": active.numel(), "active_units": int(active.sum()), "kl": kl}
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

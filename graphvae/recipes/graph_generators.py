@@ -16,7 +16,6 @@ from torch_geometric.data import Batch, Data
 from graphvae.bounds import elbo, matching_bound, permutation_bound
 from graphvae.conventions import Convention, convert
 from graphvae.distributions import BernoulliEdges
-from graphvae.evaluation.vectors import active_units
 from graphvae.graphs import Selector, as_batch, batch_of, density
 from graphvae.hierarchy import GraphLevelPrior, SharedMixture
 from graphvae.layout import Layout
@@ -24,7 +23,7 @@ from graphvae.model import GraphVAE
 from graphvae.objectives import WarmUp
 from graphvae.orderings import BreadthFirst
 from graphvae.priors import EmpiricalSizes
-from graphvae.recipes.comparison import Fitted, Run
+from graphvae.recipes.comparison import Fitted, Run, use_of_latents
 from graphvae.recipes.fixed_order import fixed_order_vae, split
 from graphvae.recipes.generation import GraphTask
 from graphvae.recipes.node_latents import node_latent_vae, with_structure
@@ -178,7 +177,7 @@ def _trained(model: GraphVAE, task: GraphTask, run: Run, inputs: _Inputs, plan: 
     numbers = {"epochs": epochs, "best_epoch": history.best_epoch, "bound": -math.inf}
     if len(test) == len(task.test):
         numbers["bound"] = _mean_bound(plan.bound, model, test, run.seed)
-    return Fitted(model.sample, model, numbers | _use_of_latents(model, test or inputs(task.train), run.seed))
+    return Fitted(model.sample, model, numbers | use_of_latents(model, test or inputs(task.train), run.seed))
 
 
 def _inside(graphs: Sequence[Data], task: GraphTask, inputs: _Inputs) -> list[Data]:
@@ -192,16 +191,6 @@ def _inside(graphs: Sequence[Data], task: GraphTask, inputs: _Inputs) -> list[Da
 def _mean_bound(bound: Objective, model: GraphVAE, graphs: Sequence[Data], seed: int) -> float:
     with seeded(seed):
         return bound(model, model.batch(graphs)).mean().item()
-
-
-@torch.no_grad()
-def _use_of_latents(model: GraphVAE, graphs: Sequence[Data], seed: int) -> dict[str, float]:
-    """How many dimensions of the latents vary over graphs, of how many, and the KL divergence in nats per graph."""
-    with seeded(seed):
-        q = model.posterior(graphs)
-        kl = q.kl(model.prior(q.layout), q.rsample()).mean().item()
-    active = active_units(model, graphs)
-    return {"latent": active.numel(), "active_units": int(active.sum()), "kl": kl}
 
 
 def _over_orders(model: GraphVAE, graphs: Batch, num_orders: int = _SCORED_ORDERS) -> Tensor:

@@ -14,12 +14,14 @@ from graphvae.bounds import matching_bound
 from graphvae.datasets.molecules import Molecules
 from graphvae.evaluation import molecules as measures
 from graphvae.graphs import Graphs, Selector
+from graphvae.model import GraphVAE
 from graphvae.objectives import WarmUp
 from graphvae.recipes import molecules, places
-from graphvae.recipes.comparison import Fitted, Honesty, Row, Run
+from graphvae.recipes.comparison import Fitted, Honesty, Row, Run, use_of_latents
 from graphvae.recipes.seeded import seeded
 from graphvae.training import fit
 
+_ENCODED = 1000  # Test molecules whose latents are looked at.
 _SMALL = 20_000  # Molecules; smaller sets are trained on in smaller batches.
 
 
@@ -73,7 +75,8 @@ def graphvae(task: MoleculeTask, run: Run, beta: float = 1.0, steps: int = 8000)
     optimizer = Adam(model.parameters(), 1e-3, fused=True)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     fit(model, Selector(train), objective, epochs=epochs, batch_size=batch_size, optimizer=optimizer, **settings)
-    return Fitted(partial(model.sample, most_likely=True, spanning=True), model, {"epochs": epochs, "best_epoch": None})
+    sample = partial(model.sample, most_likely=True, spanning=True)
+    return Fitted(sample, model, _numbers(model, task, run, epochs))
 
 
 def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 4000) -> Fitted:
@@ -91,10 +94,15 @@ def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 400
     epochs = _epochs(task, run, steps, batch_size)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     molecules.train(model, task.data, epochs, batch_size, weight, **settings)
-    return Fitted(partial(model.sample, most_likely=True), model, {"epochs": epochs, "best_epoch": None})
+    return Fitted(partial(model.sample, most_likely=True), model, _numbers(model, task, run, epochs))
 
 
 METHODS: dict[str, Callable[[MoleculeTask, Run], Fitted]] = {"graphvae": graphvae, "one-shot": one_shot}
+
+
+def _numbers(model: GraphVAE, task: MoleculeTask, run: Run, epochs: int) -> dict[str, float | None]:
+    few = Selector(task.data.test)(range(min(_ENCODED, len(task.data.test_smiles))))
+    return {"epochs": epochs, **use_of_latents(model, few, run.seed)}
 
 
 def _epochs(task: MoleculeTask, run: Run, steps: int, batch_size: int) -> int:
