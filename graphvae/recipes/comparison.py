@@ -15,8 +15,10 @@ from rich.progress import Progress
 from torch_geometric.data import Batch
 
 from graphvae.evaluation.graphs import wilson
-from graphvae.graphs import as_batch
+from graphvae.evaluation.vectors import active_units
+from graphvae.graphs import Graphs, as_batch
 from graphvae.model import GraphVAE
+from graphvae.recipes.seeded import seeded
 from graphvae.validation import check_positive
 
 Sampler: TypeAlias = Callable[[int, torch.Generator], Batch]
