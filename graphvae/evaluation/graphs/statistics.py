@@ -22,11 +22,10 @@ _BEYOND = 4.0  # No eigenvalue of a normalised Laplacian is above 2.
 class GraphStatistics(NamedTuple):
     """Statistics of `B` graphs, float64.
 
-    Attributes:
-        degree: `(B, K)` share of the nodes of degree 0, ..., K - 1, the largest there is.
-        clustering: `(B, 100)` share of the nodes by local clustering coefficient, in bins on [0, 1].
-        orbit: `(B, 15)` mean count per node of each orbit of connected graphs of up to four nodes.
-        spectral: `(B, 200)` share of the eigenvalues of the normalised Laplacian, in bins on [-1e-5, 2].
+    * `degree`, `(B, K)`: share of the nodes of degree 0, ..., K - 1, the largest there is;
+    * `clustering`, `(B, 100)`: share of the nodes by local clustering coefficient, in bins on [0, 1];
+    * `orbit`, `(B, 15)`: mean count per node of each orbit of connected graphs of up to four nodes;
+    * `spectral`, `(B, 200)`: share of the eigenvalues of the normalised Laplacian, in bins on [-1e-5, 2].
     """
 
     degree: Tensor
