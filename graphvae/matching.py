@@ -89,7 +89,7 @@ def max_pooling_matching(
 
 @torch.no_grad()
 def degree_similarity(adjacency: Tensor, existence: Tensor, edges: Tensor) -> Tensor:
-    r"""How alike the degrees of nodes and places are, \(1 / (1 + \lvert d_i - \tilde d_a \rvert)\): for graphs without node types.
+    r"""How alike the degrees of nodes and places are, \(1 / (1 + \lvert d_i - \tilde d_a \rvert)\): without node types.
 
     \(\tilde d_a = \sum_{b \neq a} \tilde A_{ab} \tilde A_{bb}\) is the expected degree of a place that is taken. With a
     node similarity of ones the matching cannot tell one place from another if each has one good neighbour: of the
