@@ -5,20 +5,30 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GIN
+from torch_geometric.nn import GIN, RGCNConv
 from torch_geometric.nn.aggr import SumAggregation
 
-from conftest import random_graph
+from conftest import random_graph, random_types
 from graphvae import GraphVAE, as_batch, elbo, fit, importance_bound
-from graphvae.backbones import GraphConvolution, Propagation, Stack
-from graphvae.bounds import Gradient, expected_elbo, image_bound, joint_bound, masked_elbo, permutation_bound
-from graphvae.edges import DenseEdges, Estimated, InnerProduct
+from graphvae.backbones import GatedSum, GraphConvolution, Propagation, Stack
+from graphvae.bounds import (
+    Gradient,
+    expected_elbo,
+    image_bound,
+    joint_bound,
+    masked_elbo,
+    matching_bound,
+    permutation_bound,
+)
+from graphvae.decoders import DenseGraph
+from graphvae.edges import DenseEdges, Estimated, HadamardMLP, InnerProduct
 from graphvae.encoders import BernoulliEncoder, NormalEncoder
 from graphvae.estimates import Clustered, Quadratic, SampledPairs
 from graphvae.expectations import Enumeration, Relaxation, ScoreFunction
 from graphvae.graphs import Selector
+from graphvae.hierarchy import GraphLevelPrior, SharedMixture
 from graphvae.masking import LinkBatches, MaskedGraphs
-from graphvae.objectives import masked_edges, relaxed
+from graphvae.objectives import ValencePenalty, masked_edges, relaxed
 from graphvae.orderings import BreadthFirst, Degree, DepthFirst, KCore, PlackettLuce, Spectral, Uniform
 from graphvae.priors import BernoulliPrior, StandardNormal
 
@@ -104,3 +114,30 @@ def test_orderings_have_the_same_law_and_bounds_a_gradient(ordering):
         distinct = permutation_bound(model, there, model.orderings, 4, replace=False)
     for found in (value, distinct, image_bound(model, there, ordering.sample(there, 4))):
         assert found.isfinite().all()
+
+
+def test_typed_graphs_at_places_are_matched_penalised_and_sampled():
+    torch.manual_seed(0)
+    graphs, columns = [random_graph(n, 0.5, seed=n) for n in (4, 3, 5)], 3
+    for graph in graphs:
+        graph.x = nn.functional.one_hot(torch.randint(columns, (graph.num_nodes,)), columns).float()
+        graph.edge_type = random_types(graph, 2)
+    batch = as_batch(graphs)
+    encoder = NormalEncoder(RGCNConv(columns, 8, 2), 8, 3, pool=GatedSum(8, 8))
+    here = GraphVAE(StandardNormal(3), encoder, decoder=DenseGraph(6, 3, 0.4, columns, 2))
+    there, noise = copy.deepcopy(here).cuda(), torch.randn(3, 3)
+    values = matching_bound(here, batch, noise=noise), matching_bound(there, batch, noise=noise.cuda())
+    torch.testing.assert_close(values[0], values[1].cpu(), rtol=1e-3, atol=1e-3)
+    ValencePenalty([2] * columns, (1, 2), 1.0)(there, batch).sum().backward()
+    assert there.decoder.edges.weight.grad.isfinite().all()
+    for settings in ({}, {"most_likely": True, "spanning": True}):
+        assert there.sample(10, 0, **settings).edge_type.is_cuda
+
+
+@pytest.mark.parametrize("make", [lambda: SharedMixture(3, 4, groups=2), lambda: GraphLevelPrior(3, 2)])
+def test_priors_above_the_nodes(make):
+    batch = as_batch([random_graph(n, 0.5, seed=n) for n in (4, 3)])
+    torch.manual_seed(0)
+    model = GraphVAE(make(), NormalEncoder(GraphConvolution(5, 8), 8, 3), HadamardMLP(3, 8, 0.2)).cuda()
+    elbo(model, batch).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
