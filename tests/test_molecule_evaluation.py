@@ -58,8 +58,15 @@ def test_it_is_the_same_whatever_molecules_are_given_as():
     assert known.num_graphs == 2
 
 
+def test_aromatic_rings_are_counted_by_molecule():
+    found = evaluate(["c1ccccc1", "C1CCCCC1", "c1ccc2ccccc2c1", "C1=CC=CN1", "c1ccccc1.C", "x"], ["C"], fcd=False)
+    assert found.aromatic == 3 / 4
+    assert found.row()["aromatic"] == 3 / 4
+
+
 def test_nothing_valid():
     found = evaluate(["x", None, "C.C"], ["C"], reference=["CC"], fcd=False)
+    assert found.aromatic is None
     assert (found.valid, found.unique, found.novel, found.vun) == (0, None, None, 0)
     assert found.sanitised == 1 / 3
     assert found.failures == {"rdkit cannot read it": 2, DISCONNECTED: 1}

@@ -74,7 +74,7 @@ def main() -> None:
     for seed in arguments.seeds:
         task = MoleculeTask(molecules("qm9", arguments.root, seed=seed), fcd=arguments.fcd)
         data = task.data
-        facts = {"atoms": list(data.alphabet.atoms), "left_out": data.left_out, "source": data.source}
+        facts = {"atoms": list(data.alphabet.atoms), "left_out": data.left_out}
         path = runs / f"honesty_{seed}.json"
         if not path.exists():
             honest = task.honesty(1, SAMPLES, seed)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "qm9.json"
-SHARES = ("valid", "unique", "novel")
+SHARES = ("valid", "unique", "novel", "sanitised", "aromatic")
+COLUMNS = (*SHARES, "FCD", "TV of rings", "KL, nats", "CPU min", "graphs/s")
 
 
 def table(path: Path = RESULT) -> str:
@@ -15,26 +16,28 @@ def table(path: Path = RESULT) -> str:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads(path.read_text())["rows"]:
         found.setdefault(row["method"], []).append(row)
-    lines = [
-        "| method | valid | unique | novel | sanitised | TV of rings | TV of atoms | CPU min of training | graphs/s |",
-        "| --- |" + " ---: |" * 8,
-    ]
+    lines = ["| " + " | ".join(("method", *COLUMNS)) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for method, rows in found.items():
         first = rows[0]
         if first["valid"] is None:
-            lines.append(f"| {method}: {first['note']} |" + " |" * 8)
+            lines.append(f"| {method}: {first['note']} |" + " |" * len(COLUMNS))
             continue
-        cells = [_percent([row[name] for row in rows]) for name in (*SHARES, "sanitised")]
+        cells = [_percent([row[name] for row in rows]) for name in SHARES]
         if len(rows) == 1 and "valid" in first["intervals"]:
             low, high = first["intervals"]["valid"]
             cells[0] += f" [{100 * low:.1f}, {100 * high:.1f}]"
-        for name in ("rings", "atoms"):
-            cells.append(f"{statistics.mean(row['distances'][name] for row in rows):.3f}")
-        seconds, rates = ([row.get(name) for row in rows] for name in ("cpu_seconds", "graphs_per_second"))
-        cells.append(f"{statistics.mean(seconds) / 60:.0f}" if seconds[0] else "")
-        cells.append(f"{statistics.mean(rates):,.0f}" if rates[0] else "")
+        cells.append(_mean([row["fcd"] for row in rows], ".2f"))
+        cells.append(_mean([row["distances"]["rings"] for row in rows], ".3f"))
+        cells.append(_mean([row.get("kl") for row in rows], ".1f"))
+        cells.append(_mean([row["cpu_seconds"] / 60 if "cpu_seconds" in row else None for row in rows], ".0f"))
+        cells.append(_mean([row.get("graphs_per_second") for row in rows], ",.0f"))
         lines.append("| " + " | ".join((method, *cells)) + " |")
     return "\n".join(lines)
+
+
+def _mean(numbers: list[float | None], form: str) -> str:
+    known = [number for number in numbers if number is not None]
+    return format(statistics.mean(known), form) if known else ""
 
 
 def _percent(shares: list[float | None]) -> str:

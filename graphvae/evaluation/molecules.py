@@ -57,6 +57,7 @@ class Evaluation:
         failures: How many samples are not valid, by reason.
         distances: Total variation, between 0 and 1, of histograms over the valid samples and the reference: of `atoms`
             and `bonds` by kind, `rings` by size, and `sizes`; empty without a reference or valid samples.
+        aromatic: Share of the valid samples with an aromatic ring, None if none is valid: what one-shot decoders lose.
         fcd: Of the valid samples and the reference.
     """
 
@@ -70,11 +71,12 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     failures: dict[str, int]
     distances: dict[str, float]
+    aromatic: float | None
     fcd: Fcd
 
     def row(self) -> dict[str, Any]:
         """As a row of a JSON result."""
-        names = ("num_graphs", "sanitised", "valid", "unique", "novel", "vun")
+        names = ("num_graphs", "sanitised", "valid", "unique", "novel", "vun", "aromatic")
         return {name: getattr(self, name) for name in names} | {
             "counts": dict(self.counts),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
@@ -131,6 +133,7 @@ def evaluate(
         intervals={name: wilson(counts[name], of[name], _LEVEL) for name in counts if of[name]},
         failures=dict(failures.most_common()),
         distances=distances(valid, real) if valid and real else {},
+        aromatic=_aromatic(valid),
         fcd=_fcd(valid, real) if fcd else Fcd(None, "not asked for"),
     )
 
@@ -190,6 +193,16 @@ def histograms(smiles: Sequence[str]) -> dict[str, Counter[Any]]:
     return found
 
 
+def _aromatic(valid: Sequence[str]) -> float | None:
+    """The share with an aromatic atom."""
+    if not valid:
+        return None
+    chem = rdkit()
+    with rdkit("rdBase").BlockLogs():
+        molecules = [chem.MolFromSmiles(text) for text in valid]
+    return sum(any(atom.GetIsAromatic() for atom in molecule.GetAtoms()) for molecule in molecules) / len(valid)
+
+
 def _total_variation(one: Counter[Any], other: Counter[Any]) -> float:
     if not one or not other:  # Bonds, where every molecule is a single atom.
         return float(bool(one) != bool(other))
@@ -233,7 +246,7 @@ def honesty(data: Molecules, num_graphs: int = 10_000, fcd: bool = True, seed: i
         {"method": name, **evaluate(texts, data.train_smiles, reference=data.test_smiles, fcd=fcd).row()}
         for name, texts in (("train set copied", copied), ("held-out molecules", data.val_smiles))
     ]
-    unknown: dict[str, Any] = dict.fromkeys(("sanitised", "valid", "unique", "novel", "vun"))
+    unknown: dict[str, Any] = dict.fromkeys(("sanitised", "valid", "unique", "novel", "vun", "aromatic"))
     rows.append(
         {"method": "oracle", **unknown, "note": "there is none: no process that makes these molecules is known"}
     )
