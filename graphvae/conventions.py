@@ -86,20 +86,18 @@ def convert(
             "one numbering does not tell the others. If the model is equivariant, p(G) is the symmetrised probability; "
             "say so with Convention.SYMMETRISED. Otherwise sum over orders, as evaluation.likelihood.exact does"
         )
-    batch = _seen(batch, features, types)
+    batch = part_of_graph(batch, features, types)
     to_target = _log_factor(batch, target, log_aut) - _log_factor(batch, source, log_aut)
     return log_prob + to_target.to(log_prob)
 
 
-def _seen(batch: Batch, features: bool, types: bool) -> Batch:
-    """The batch with no more than what is part of a graph."""
+def part_of_graph(batch: Batch, features: bool, types: bool) -> Batch:
+    """The batch with no more than what has a probability: its edges; x if `features`; edge types if `types`."""
     if not features:
         return without_features(batch, keep_types=types)
-    return (
-        batch
-        if types or field(batch, "edge_type") is None
-        else batch_of(batch.x, batch.edge_index, batch.layout, batch.directed)
-    )
+    if types or field(batch, "edge_type") is None:
+        return batch
+    return batch_of(batch.x, batch.edge_index, batch.layout, batch.directed)
 
 
 def log_relabellings(graphs: Graphs) -> Tensor:

@@ -36,7 +36,7 @@ def isomorphism_classes(*sets: Batch) -> list[Tensor]:
         For each set `(B,)` int64, on the CPU.
 
     Raises:
-        ValueError: Some of the sets have x or edge types and some have not.
+        ValueError: Some of the sets have x or edge types and some have not, or x of another width.
 
     References:
         McKay & Piperno, "Practical graph isomorphism, II", 2014, arXiv:1301.1493; Jüttner & Madarasi, "VF2++", 2018.
@@ -81,6 +81,12 @@ def _check_alike(sets: tuple[Batch, ...]) -> None:
                 f"all sets of graphs to compare must have '{name}' or none, got {what} in some; to compare the edges "
                 "alone, use graphvae.graphs.without_features(as_batch(graphs))"
             )
+    widths = sorted({graphs.x.size(1) for graphs in sets if field(graphs, "x") is not None})
+    if len(widths) > 1:
+        raise ValueError(
+            f"all sets of graphs to compare must have 'x' of one width, got {widths} columns: rows of other widths are "
+            "never equal, and every graph would be new; encode them alike"
+        )
 
 
 def _graph_colours(graphs: Batch) -> Tensor:

@@ -70,6 +70,11 @@ class PlacedGraphs:
         if graphs.layout.num_graphs != self.num_graphs:
             found = f"{graphs.layout.num_graphs} graphs for {self.num_graphs} latents"
             raise ValueError(f"'graphs' must be one for each row of 'z', got {found}")
+        if max(graphs.layout.host_sizes) > self.max_nodes:
+            raise ValueError(
+                f"'graphs' must have at most {self.max_nodes} nodes, one for each place, got "
+                f"{max(graphs.layout.host_sizes)}"
+            )
 
     def _of_nodes(self, graphs: Batch, places: Tensor) -> Tensor:
         """`(M, B)`: which places exist, and what is there."""
@@ -86,7 +91,7 @@ class PlacedGraphs:
         layout = graphs.layout
         first, second = all_pairs(layout)
         graph_of = layout.batch[first]
-        classes = edge_classes(graphs)[graph_of, layout.places[first], layout.places[second]]
+        classes = edge_classes(graphs, self.edges.size(2) > 2)[graph_of, layout.places[first], layout.places[second]]
         numbers = graph_of * self.edges.size(1) + pair_number(places[:, first], places[:, second])
         found = self.edges.flatten()[numbers * self.edges.size(2) + classes]
         return found.new_zeros(len(places), self.num_graphs).index_add(1, graph_of, found)
@@ -125,7 +130,8 @@ class PlacedGraphs:
             spanning: Also join places by the tree of the likeliest edges that connects all that exist, however unlikely
                 they are: no longer the most likely graph, but how the paper decodes.
         """
-        exists = (self.existence > 0) | (self.existence == self.existence.max(1, keepdim=True).values)
+        likeliest = torch.nn.functional.one_hot(self.existence.argmax(1), self.max_nodes).bool()
+        exists = (self.existence > 0) | likeliest
         nodes = None if self.nodes is None else self.nodes.argmax(-1)
         classes = self.edges.argmax(-1)
         if spanning:
@@ -170,11 +176,11 @@ class PlacedGraphs:
         return (place == first) | ((place > first) & later)
 
 
-def edge_classes(graphs: Batch) -> Tensor:
-    """`(B, n, n)` int64: 0 where two nodes are not joined, else 1 + the type of their edge; n is the largest size."""
+def edge_classes(graphs: Batch, typed: bool = True) -> Tensor:
+    """`(B, n, n)` int64: 0 where nodes are not joined, else 1, plus the edge type if `typed`; n is the largest size."""
     layout, (source, target) = graphs.layout, graphs.edge_index
     largest = max(layout.host_sizes)
-    types = field(graphs, "edge_type")
+    types = field(graphs, "edge_type") if typed else None
     classes = torch.zeros(layout.num_graphs, largest, largest, dtype=torch.long, device=source.device)
     graph_of = layout.batch[source]
     classes[graph_of, layout.places[source], layout.places[target]] = 1 if types is None else 1 + types

@@ -37,7 +37,8 @@ from graphvae.evaluation.graphs import (
     tree,
     wilson,
 )
-from graphvae.evaluation.graphs.kernels import earth_movers, gram, mmd, total_variation
+from graphvae.evaluation.graphs.kernels import Gram, earth_movers, gram, mmd, total_variation
+from graphvae.evaluation.graphs.random_gin import _precision_recall
 from graphvae.graphs import without_features
 
 ROOT = Path(os.environ.get("GRAPHVAE_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -287,6 +288,18 @@ def test_random_network_scores():
     assert near.f1_pr > 0.7 > far.f1_pr
     with pytest.raises(ValueError, match="same number of features"):
         random_gin_scores(first, random_graph(5, 0.5, 0))
+
+
+def test_precision_and_recall_by_the_definition():
+    """Each set covers with the radii of its own points: two sets of unequal spread, so that the two differ."""
+    source = torch.Generator().manual_seed(0)
+    x, y = torch.rand(9, generator=source) * 3, torch.rand(9, generator=source)
+    within, across, other = ((a[:, None] - b).abs() for a, b in ((x, x), (x, y), (y, y)))
+    radius_x, radius_y = (rows.sort(1).values[:, 5] for rows in (within, other))  # 5 neighbours and the point itself.
+    precision = sum(any(abs(a - b) <= r for b, r in zip(y, radius_y, strict=True)) for a in x) / 9
+    recall = sum(any(abs(a - b) <= r for a, r in zip(x, radius_x, strict=True)) for b in y) / 9
+    assert precision != recall
+    assert _precision_recall(Gram(within, across, other))[:2] == pytest.approx((precision, recall))
 
 
 def test_evaluation():

@@ -124,3 +124,10 @@ def test_sets_with_and_without_features_are_refused():
     graph = random_graph(4, 0.5, seed=0)
     with pytest.raises(ValueError, match="'x' or none"):
         isomorphism_classes(as_batch(graph), without_features(as_batch(graph)))
+
+
+def test_features_of_other_widths_are_refused():
+    edge = torch.tensor([[0, 1], [1, 0]])
+    one, other = (as_batch(Data(x=torch.ones(2, width), edge_index=edge)) for width in (2, 3))
+    with pytest.raises(ValueError, match=r"'x' of one width, got \[2, 3\] columns"):
+        isomorphism_classes(one, other)

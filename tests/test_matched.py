@@ -133,6 +133,19 @@ def test_bare_graphs_are_matched_by_degrees(double):
         assert decoded.log_prob(batch, matched_places(decoded, batch)).item() > -0.001
 
 
+def test_nodes_go_to_places_that_exist(double):
+    existence = torch.tensor([[-8.0, -8, 8, 8]])
+    decoded = PlacedGraphs(existence, torch.zeros(1, 6, 2), torch.zeros(1, 4, 2))
+    pair = Data(x=torch.eye(2)[[0, 0]], edge_index=torch.tensor([[0, 1], [1, 0]]))
+    assert sorted(matched_places(decoded, as_batch(pair)).tolist()) == [2, 3]
+
+
+def test_beta_weighs_the_divergence(model):
+    noise, q = torch.randn(3, 1), model.posterior(GRAPHS)
+    expected = matching_bound(model, GRAPHS, 1.0, noise) - 1.5 * q.kl(model.prior(q.layout))
+    torch.testing.assert_close(matching_bound(model, GRAPHS, 2.5, noise), expected)
+
+
 def test_places_outnumber_nodes_and_graphs_without_edges_are_matched(double):
     model = places_vae(places=6)
     found = matching_bound(model, [graph(1), graph(3), graph(3, (0, 1))])

@@ -114,6 +114,28 @@ def test_places_that_hardly_exist_still_give_a_graph(double):
     assert drawn.mode().x.argmax(1).tolist() == [1] * 3000
 
 
+def test_places_of_a_sample_given_that_there_is_one(double):
+    logits, draws = torch.tensor([1.0, -1.5]), 40_000
+    alike = (60 * torch.eye(2)).expand(draws, 2, 2)  # The type of a node tells its place.
+    p = PlacedGraphs(logits.expand(draws, 2), torch.zeros(draws, 1, 2), alike)
+    found = p.sample(torch.Generator().manual_seed(0)).x.sum(0) / draws
+    exists = logits.sigmoid()
+    torch.testing.assert_close(found, exists / (1 - (1 - exists).prod()), atol=0.01, rtol=0)
+
+
+def test_the_mode_of_places_that_are_unlikely_alike_has_one_of_them(double):
+    p = PlacedGraphs(torch.full((2, 4), -1.0), torch.randn(2, 6, 2))
+    assert p.mode().layout.host_sizes == [1, 1]
+    p = PlacedGraphs(torch.full((2, 4), 0.1), torch.randn(2, 6, 2))
+    assert p.mode().layout.host_sizes == [4, 4]
+
+
+def test_graphs_larger_than_the_places_are_refused():
+    p = PlacedGraphs(torch.zeros(2, 2), torch.zeros(2, 1, 3), torch.zeros(2, 2, 2))
+    with pytest.raises(ValueError, match="'graphs' must have at most 2 nodes, one for each place, got 3"):
+        p.log_prob(as_batch([typed_graph((0, 1), (1,)), typed_graph((0, 1, 0), (1, 0, 1))]))
+
+
 def test_the_mode_is_the_most_likely_graph_at_places_that_exist(double):
     torch.manual_seed(4)
     p = PlacedGraphs(torch.tensor([[2.0, -1.0, 1.0]]), torch.randn(1, 3, 3), torch.randn(1, 3, 2))

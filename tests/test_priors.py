@@ -250,3 +250,8 @@ def test_half_precision_of_a_training_changes_little(make):
         found = elbo(model, edgeless(x), noise=noise)
     assert found.dtype == torch.float32
     assert (found - exact).mean().abs() < 0.02 * exact.mean().abs()
+
+
+@pytest.mark.parametrize(("passes", "expected"), [(2, 2), (None, 5)])
+def test_passes_are_the_groups_of_dimensions(passes, expected):
+    assert {transform.passes for transform in flow(5, passes=passes).transform.transforms} == {expected}

@@ -10,13 +10,15 @@ from torch_geometric.nn.aggr import SumAggregation
 import graphvae
 from graphvae import GraphVAE, elbo, fit
 from graphvae.automorphisms import log_automorphisms, log_automorphisms_bound
-from graphvae.backbones import Stack
-from graphvae.bounds import image_bound, importance_bound, permutation_bound
+from graphvae.backbones import Nodewise, Stack
+from graphvae.bounds import image_bound, importance_bound, inner_bound, matching_bound, permutation_bound
 from graphvae.conventions import Convention
 from graphvae.decoders import DenseGraph
+from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.evaluation.likelihood import every_order, exact
-from graphvae.graphs import Selector, as_batch, copies, permute, relabelled, without_features
+from graphvae.features import BernoulliFeatures
+from graphvae.graphs import Selector, as_batch, batch_of, copies, permute, relabelled, without_features
 from graphvae.order_sets import image_hashes
 from graphvae.orderings import BreadthFirst, Uniform
 from graphvae.placed import edge_classes
@@ -214,3 +216,55 @@ def test_a_decoder_stands_alone():
         GraphVAE(StandardNormal(2), NormalEncoder(nn.Linear(2, 8), 8, 2), decoder=decoder)
     with pytest.raises(ValueError, match="'most_likely' must be False"):
         GraphVAE(StandardNormal(2), encoder, edges=graphvae.edges.InnerProduct(0.5)).sample(2, most_likely=True)
+
+
+def untyped(graphs):
+    """The same graphs without the types of their edges."""
+    batch = as_batch(graphs)
+    return batch_of(batch.x, batch.edge_index, batch.layout)
+
+
+def pooled(columns, latent=1):
+    return NormalEncoder(Nodewise(nn.Linear(columns, 4)), 4, latent, pool=SumAggregation())
+
+
+def test_types_that_are_no_part_of_the_model_change_no_bound(double):
+    """Of an image that is of edges and x, and of a decoder to places that knows two classes of pairs."""
+    torch.manual_seed(0)
+    graph = triangle((0, 1, 2), kinds=(1, 1, 1))
+    over_nodes = GraphVAE(
+        StandardNormal(2),
+        NormalEncoder(Nodewise(nn.Linear(2, 4)), 4, 2),
+        InnerProduct(0.5),
+        BernoulliFeatures(Nodewise(nn.Linear(2, 4)), 4, 2),
+    ).double()
+    orders, noise = every_order(graph), torch.randn(1, 3, 2)
+    of_both = (image_bound(over_nodes, graphs, orders, noise=noise) for graphs in (graph, untyped(graph)))
+    torch.testing.assert_close(*of_both)
+    at_places = GraphVAE(StandardNormal(1), pooled(2), decoder=DenseGraph(4, 1, 0.5, node_types=2)).double()
+    nn.init.normal_(at_places.decoder.edges.weight)
+    noise = torch.randn(2, 1)
+    for bound in (elbo, matching_bound):
+        of_both = (bound(at_places, graphs, noise=noise) for graphs in ([graph, path()], untyped([graph, path()])))
+        torch.testing.assert_close(*of_both)
+
+
+def test_types_are_part_of_the_graph_where_types_of_nodes_are_not(double):
+    """A path with two types of edges has no automorphism, without its types it has two."""
+    model = GraphVAE(StandardNormal(1), pooled(1), decoder=DenseGraph(3, 1, 0.5, edge_types=2)).double()
+    nn.init.normal_(model.decoder.edges.weight)
+    graph = Data(x=torch.ones(3, 1), edge_index=path().edge_index, edge_type=path().edge_type)
+    orders, noise = every_order(graph), torch.zeros(1, 1, 1)
+    every, distinct = (bound(model, graph, orders, noise=noise) for bound in (inner_bound, image_bound))
+    torch.testing.assert_close(distinct, every)
+    torch.testing.assert_close(
+        exact(model, graph, Convention.ISOMORPHISM_CLASS), exact(model, graph, Convention.SUMMED)
+    )
+
+
+def test_automorphisms_of_typed_graphs_without_features():
+    one_way = Data(edge_index=torch.tensor([[0], [1]]), edge_type=torch.tensor([0]), num_nodes=2)
+    ends_differ = Data(edge_index=path().edge_index, edge_type=path().edge_type, num_nodes=3)
+    for count in (log_automorphisms, log_automorphisms_bound):
+        assert count(ends_differ).item() == 0
+        assert count(one_way).item() == 0

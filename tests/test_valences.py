@@ -1,5 +1,6 @@
 """Penalties on decoded graphs are those of an enumeration; training with them keeps more atoms to their limits."""
 
+import math
 from itertools import product
 
 import pytest
@@ -12,6 +13,7 @@ from graphvae import GraphVAE, elbo, fit
 from graphvae.backbones import Nodewise
 from graphvae.decoders import DenseGraph
 from graphvae.encoders import NormalEncoder
+from graphvae.layout import Layout
 from graphvae.objectives import ValencePenalty, WarmUp
 from graphvae.objectives.valences import connection_penalty, valence_penalty
 from graphvae.placed import PlacedGraphs
@@ -58,6 +60,35 @@ def test_what_keeps_all_rules_costs_nothing_and_what_breaks_one_is_finite(double
     assert connection_penalty(fine).item() == pytest.approx(0, abs=1e-12)
     wrong = PlacedGraphs(torch.full((1, 3), 60.0), chain.flip(2), ends.flip(2))
     assert valence_penalty(wrong, LIMITS, ORDERS).item() > 9
+
+
+def test_graphs_that_are_surely_wrong_are_pushed_back(double):
+    for sure in (8.0, 12.0, 30.0):
+        edges = torch.full((1, 3, 3), 0.0)
+        edges[..., 2] = sure  # Double bonds everywhere.
+        edges.requires_grad_()
+        places, nodes = torch.full((1, 3), 60.0), torch.tensor([[[60.0, 0]] * 3])
+        found = valence_penalty(PlacedGraphs(places, edges, nodes), LIMITS, ORDERS)
+        found.sum().backward()
+        assert 9 < found.item() <= 3 * (1 - math.log(1e-4)) + 1e-9
+        assert bool((edges.grad[..., 2] > 0).all())
+        none = torch.zeros(1, 3, 3)
+        none[..., 0] = sure
+        none.requires_grad_()
+        connection_penalty(PlacedGraphs(places, none, nodes)).sum().backward()
+        assert bool((none.grad[..., 0] > 0).all())
+
+
+def test_the_penalty_is_a_mean_over_latents(double):
+    x = nn.functional.one_hot(torch.tensor([0, 1]), 2).double()
+    graph = Data(x=x, edge_index=torch.tensor([[0, 1], [1, 0]]), edge_type=torch.tensor([1, 1]))
+    model = model_of([graph]).double()
+    torch.manual_seed(1)
+    found = ValencePenalty(LIMITS, ORDERS, 2.0, latents=64)(model, graph)
+    torch.manual_seed(1)
+    decoded = model.decoder(model.prior(Layout.singles(64)).sample())
+    penalty = (valence_penalty(decoded, LIMITS, ORDERS) + connection_penalty(decoded)).mean()
+    torch.testing.assert_close(found, elbo(model, graph) - 2 * penalty)
 
 
 def model_of(graphs):

@@ -59,7 +59,8 @@ def matched_places(decoded: PlacedGraphs, graphs: Batch, iterations: int = 75) -
 
     Nodes without types are alike if their degrees are.
     """
-    classes, edges, existence = edge_classes(graphs), decoded.edge_probabilities(), decoded.existence.sigmoid()
+    edges, existence = decoded.edge_probabilities(), decoded.existence.sigmoid()
+    classes = edge_classes(graphs, typed=edges.size(1) > 1)
     types = torch.arange(1, edges.size(1) + 1, device=classes.device)
     adjacency = (classes[:, None] == types[:, None, None]).to(edges)
     alike = decoded.type_similarity(graphs)

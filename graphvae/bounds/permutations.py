@@ -18,10 +18,10 @@ from torch_geometric.data import Batch
 
 from graphvae.bounds.baselines import log_mean_exp
 from graphvae.bounds.order_weights import paired_weights, shared_weights
-from graphvae.conventions import log_relabellings
+from graphvae.conventions import log_relabellings, part_of_graph
 from graphvae.distributions import drawing_from
 from graphvae.expectations import Baseline
-from graphvae.graphs import Graphs, without_features
+from graphvae.graphs import Graphs
 from graphvae.model import GraphVAE
 from graphvae.order_sets import (
     drawn_without_replacement,
@@ -122,7 +122,7 @@ def image_bound(
 
     Bounds \(\log p([G])\), `Convention.ISOMORPHISM_CLASS`, from below, and equals it (up to the latents) when S has
     every image. No automorphism has to be counted: orderings that differ by one give one image, counted once. An image
-    is of edges and x for a model with a feature factor, else of edges alone.
+    is of edges, of x for a model with a feature factor, and of edge types for one that has them.
 
     Args:
         model: As for `outer_bound`.
@@ -142,9 +142,9 @@ def image_bound(
         raise ValueError("'model' must have an edge factor, without one there is no probability of a graph's class")
     graphs = model.batch(graphs)
     check_orders(orders, graphs.layout)
-    seen = graphs if model.models_features else without_features(graphs, keep_types=model.edge_types > 0)
     weights = shared_weights(model, graphs, orders, particles, noise, chunk)
-    return _over_distinct(weights, image_hashes(seen, orders))
+    images = part_of_graph(graphs, model.models_features, model.edge_types > 0)
+    return _over_distinct(weights, image_hashes(images, orders))
 
 
 def permutation_bound(

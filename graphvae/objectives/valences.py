@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from graphvae.objectives.latents import WeightedObjective
 from graphvae.placed import PlacedGraphs
 from graphvae.validation import check_positive
 
-_SMALLEST = 1e-4  # What is certain to be wrong costs 9 nats, and has a gradient.
+_SMALLEST = 1e-4  # Below this probability of being right the cost goes on as a line: finite, and with a gradient.
 
 
 @dataclass(frozen=True)
@@ -105,4 +106,6 @@ def _shifted(sums: Tensor, order: int) -> Tensor:
 
 
 def _cost(exists: Tensor, wrong: Tensor) -> Tensor:
-    return -(1 - exists * wrong).clamp(min=_SMALLEST).log().sum(1)
+    right = 1 - exists * wrong
+    line = math.log(_SMALLEST) + right / _SMALLEST - 1
+    return -torch.where(right > _SMALLEST, right.clamp(min=_SMALLEST).log(), line).sum(1)
