@@ -10,7 +10,8 @@ from graphvae.evaluation.graphs import wilson
 
 RESULTS = Path(__file__).parent / "results"
 STATISTICS = ("degree", "clustering", "orbit", "spectral")
-HEADER = ["method", "valid", "unique", "novel", "V.U.N., 95 %", *STATISTICS, "ratio", "nats", "s", "graphs/s"]
+COSTS = {"nats": ".1f", "KL": ".1f", "active": "", "s": ".0f", "graphs/s": ",.0f"}
+HEADER = ["method", "valid", "unique", "novel", "V.U.N., 95 %", *STATISTICS, "ratio", *COSTS]
 
 
 def table(*paths: Path) -> str:
@@ -44,11 +45,14 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
     shares.append(f"{100 * count / total:.1f} ({100 * low:.1f}–{100 * high:.1f})")
     distances = [_mean([row["mmd"][name] for row in rows], ".2g") for name in STATISTICS]
     ratio = _mean([row["ratios"]["defog"] for row in rows], ".3g")
-    costs = [_mean([row.get(name) for row in rows], form) for name, form in _COSTS.items()]
-    return [*shares, *distances, ratio, *costs]
+    return [*shares, *distances, ratio, *_costs(rows)]
 
 
-_COSTS = {"bound": ".1f", "seconds": ".0f", "graphs_per_second": ",.0f"}
+def _costs(rows: list[dict[str, Any]]) -> list[str]:
+    names = {"nats": "bound", "KL": "kl", "s": "seconds", "graphs/s": "graphs_per_second"}
+    found = {title: _mean([row.get(name) for row in rows], COSTS[title]) for title, name in names.items()}
+    active = [f"{row['active_units']} of {row['latent']}" for row in rows if "latent" in row]
+    return [found["nats"], found["KL"], ", ".join(active), found["s"], found["graphs/s"]]
 
 
 def _mean(values: list[float | None], form: str) -> str:
