@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 import graphvae
 
@@ -14,6 +15,8 @@ from graphvae.evaluation.molecules import evaluate
 from graphvae.objectives import ValencePenalty
 from graphvae.objectives.valences import connection_penalty, valence_penalty
 from graphvae.placed import PlacedGraphs, edge_classes
+from graphvae.recipes.comparison import Run
+from graphvae.recipes.molecule_generators import METHODS, MoleculeTask
 from graphvae.recipes.molecules import Course, molecule_vae, train, valence_limits
 
 SMILES = [f"{a}{b}{c}" for a in ("C", "N", "O") for b in ("C", "CC", "C(C)C", "C(=O)") for c in ("C", "O", "N", "CC")]
@@ -67,3 +70,10 @@ def test_a_short_training_goes_from_smiles_to_smiles(data, tmp_path):
     graphvae.save(model, tmp_path / "model")
     again = graphvae.load(tmp_path / "model").sample(20, 1)
     assert again.edge_index.equal(model.sample(20, 1).edge_index)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_is_a_step_in_small_sets_too(data, method):
+    """A set smaller than a batch has one step in an epoch."""
+    fitted = METHODS[method](MoleculeTask(data), Run(0, Accelerator(cpu=True), steps=4))
+    assert fitted.numbers["epochs"] == 4
