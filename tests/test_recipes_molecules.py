@@ -77,3 +77,17 @@ def test_a_step_is_a_step_in_small_sets_too(data, method):
     """A set smaller than a batch has one step in an epoch."""
     fitted = METHODS[method](MoleculeTask(data), Run(0, Accelerator(cpu=True), steps=4))
     assert fitted.numbers["epochs"] == 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_hydrocarbons(method, tmp_path):
+    """One type of atoms, and of alkanes one of bonds."""
+    path = tmp_path / "alkanes.smi"
+    path.write_text("\n".join("C" * length + tail for length in range(2, 12) for tail in ("", "(C)C")))
+    task = MoleculeTask(molecules(path))
+    assert task.data.alphabet.atoms == ("C",)
+    fitted = METHODS[method](task, Run(0, Accelerator(cpu=True), steps=60))
+    found = task.evaluate(fitted.sample(50, torch.Generator().manual_seed(0)), torch.Generator())
+    assert found["valid"] > 0.5
+    with pytest.raises(ValueError, match="at least two kinds of bonds, for edges to have types, got single"):
+        MoleculeTask(molecules(path, alphabet=Alphabet(("C",), ("single",))))

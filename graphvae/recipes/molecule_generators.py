@@ -38,6 +38,14 @@ class MoleculeTask:
     data: Molecules
     fcd: bool = False
 
+    def __post_init__(self) -> None:
+        bonds = self.data.alphabet.bonds
+        if len(bonds) < 2:
+            raise ValueError(
+                f"the alphabet of {self.data.name} must have at least two kinds of bonds, for edges to have types, got "
+                f"{', '.join(bonds)}; Alphabet(atoms) has three, whether they occur or not"
+            )
+
     @property
     def shares(self) -> Sequence[str]:
         """Of all samples; `unique` is a share of the valid ones, and `novel` of the different ones among these."""
