@@ -42,10 +42,11 @@ class DenseGraph(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(max_nodes=max_nodes, hidden=hidden)
-        if max_nodes < 2 or node_types < 0 or node_types == 1 or edge_types < 0 or edge_types == 1:
+        if max_nodes < 2 or node_types < 0 or edge_types < 0 or edge_types == 1:
             numbers = f"{max_nodes}, {node_types} and {edge_types}"
             raise ValueError(
-                f"'max_nodes' must be at least 2, 'node_types' and 'edge_types' 0 or at least 2, got {numbers}"
+                "'max_nodes' must be at least 2, 'node_types' not negative, 'edge_types' 0 or at least 2, since edges "
+                f"of one type need none, got {numbers}"
             )
         if not 0 < density < 1:
             raise ValueError(f"'density' must be in (0, 1), got {density}; see graphs.density")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from graphvae.datasets.molecules import Molecules
 from graphvae.datasets.smiles import from_smiles
@@ -77,10 +78,10 @@ def test_nothing_valid():
 
 def test_intervals_are_wilsons():
     """Against the roots of (p - share)² = z² p (1 - p) / n, which define them."""
-    found = evaluate(["C"] * 7 + [None] * 3, [], fcd=False)
+    found = evaluate(["C"] * 7 + [None] * 3, ["O"], fcd=False)
     for end in found.intervals["valid"]:
         assert (end - 0.7) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / 10, rel=1e-5)
-    low, high = evaluate(["C"] * 10, [], fcd=False).intervals["valid"]
+    low, high = evaluate(["C"] * 10, ["O"], fcd=False).intervals["valid"]
     assert high == 1
     assert 0.7 < low < 0.73
 
@@ -98,7 +99,28 @@ def test_distances_by_hand():
 
 def test_only_valid_samples_are_compared():
     samples, alphabet = broken(["CO"])
-    assert set(evaluate(samples, [], alphabet, reference=["CO"], fcd=False).distances.values()) == {0.0}
+    assert set(evaluate(samples, ["O"], alphabet, reference=["CO"], fcd=False).distances.values()) == {0.0}
+
+
+def test_what_rdkit_would_correct_is_not_sanitised():
+    """As text or as graph; training molecules are read as data sets are."""
+    _, alphabet = graphs_of("CN", "C=O")
+    x = torch.eye(3)[[0, 1, 2, 2]]
+    ends = torch.tensor([[0, 1, 1, 2, 1, 3], [1, 0, 2, 1, 3, 1]])
+    nitro = Data(x=x, edge_index=ends, edge_type=torch.tensor([0, 0, 1, 1, 1, 1]))
+    for samples in (["CN(=O)=O"], [nitro]):
+        found = evaluate(samples, ["CN(=O)=O"], alphabet, fcd=False)
+        assert found.sanitised == 0
+        assert found.failures == {"valence": 1}
+    assert evaluate(["C[N+](=O)[O-]"], ["CN(=O)=O"], fcd=False).novel == 0
+
+
+def test_what_is_known_is_never_novel():
+    """One training molecule among 200 that is not written canonically, and not where anybody looks first."""
+    train = ["CCO"] * 100 + ["NCC"] + ["CCO"] * 99
+    assert evaluate(["CCN"], train, fcd=False).novel == 0
+    assert evaluate(["CCN"], train, fcd=False, canonical=True).novel == 1  # So much for what is not true.
+    assert evaluate(["CCN"], ["CCN"], fcd=False, canonical=True).novel == 0
 
 
 def test_what_must_be_given():
@@ -109,6 +131,20 @@ def test_what_must_be_given():
         evaluate([], ["CO"])
     with pytest.raises(TypeError, match="'train' must be graphs or a list of SMILES"):
         evaluate(samples, "CO", alphabet)
+    with pytest.raises(TypeError, match=r"'samples\[0\]' must be a SMILES \(str\), None or a graph, got nan"):
+        evaluate([float("nan")], ["CO"])
+    with pytest.raises(TypeError, match=r"'samples\[1\]' must be a graph, as the first is, got 'CO'"):
+        evaluate([*samples.to_data_list(), "CO"], ["CO"], alphabet)
+    for name in ("train", "reference"):
+        given = {"train": ["CO"], "reference": ["CO"]}
+        with pytest.raises(ValueError, match=f"'{name}' must hold at least one molecule, got none"):
+            evaluate(samples, **given | {name: []}, alphabet=alphabet)
+        for wrong in ("x", "", None):
+            with pytest.raises(ValueError, match=f"'{name}' must hold molecules, its row 2 is {wrong!r}"):
+                evaluate(samples, **given | {name: ["CO", wrong, "y"]}, alphabet=alphabet)
+    broken_train, letters = broken(["CO"])
+    with pytest.raises(ValueError, match=r"'train' must hold molecules, its row 2 is a graph that is none \(valence\)"):
+        evaluate(["CO"], broken_train, letters)
     del samples.edge_type
     with pytest.raises(ValueError, match="'edge_type'"):
         evaluate(samples, ["CO"], alphabet)
@@ -116,18 +152,18 @@ def test_what_must_be_given():
 
 def test_fcd_where_its_package_is(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    found = evaluate(["CO", "CC"], [], reference=["C", "CO"])
+    found = evaluate(["CO", "CC"], ["O"], reference=["C", "CO"])
     assert found.fcd.value is None
     assert "pip install fcd" in found.row()["fcd_note"]
     monkeypatch.undo()
     seen = []
     fake = SimpleNamespace(get_fcd=lambda one, other: seen.append((one, other)) or 1.5, __spec__=SimpleNamespace())
     monkeypatch.setitem(sys.modules, "fcd", fake)
-    found = evaluate(["CO", "CC", "x"], [], reference=["C", "CO"])
+    found = evaluate(["CO", "CC", "x"], ["O"], reference=["C", "CO"])
     assert found.fcd.value == 1.5
     assert seen == [(["CO", "CC"], ["C", "CO"])]
-    assert evaluate(["CO", "x"], [], reference=["C", "CO"]).fcd.value is None
-    assert evaluate(["CO", "CC"], [], reference=["C", "CO"], fcd=False).fcd.value is None
+    assert evaluate(["CO", "x"], ["O"], reference=["C", "CO"]).fcd.value is None
+    assert evaluate(["CO", "CC"], ["O"], reference=["C", "CO"], fcd=False).fcd.value is None
     assert len(seen) == 1
 
 
@@ -152,6 +188,6 @@ def test_rows_that_keep_others_honest():
 def test_graphs_on_their_way_are_left_as_they_were():
     samples, alphabet = graphs_of("CO", "CC")
     before = samples.x.clone(), samples.edge_index.clone()
-    evaluate(samples, [], alphabet, fcd=False)
+    evaluate(samples, ["O"], alphabet, fcd=False)
     assert torch.equal(samples.x, before[0])
     assert torch.equal(samples.edge_index, before[1])

@@ -59,10 +59,36 @@ def test_parts_hold_all_rows_and_no_molecule_twice(file):
 
 
 def test_alphabet_and_size(file):
-    data = molecules(file, alphabet=Alphabet(("C", "O")), max_atoms=6)
+    data = molecules(file, alphabet=Alphabet(("C", "O")), max_atoms=6, seed=6)
     assert data.left_out == {UNREADABLE: 1, PARTS: 1, TOO_LARGE: 1, OUTSIDE: 3}
     assert data.train.x.size(1) == 2
     assert molecules(file).alphabet.atoms == ("C", "N", "O", "Cl", "N+", "O-")
+
+
+def test_no_filter_moves_a_molecule_to_another_part():
+    """Whoever judges with another limit or alphabet has the training molecules of whoever trained in training."""
+    parts = ("train_smiles", "val_smiles", "test_smiles")
+    found = [molecules("nci", max_atoms=most) for most in (None, 20, 10)]
+    found.append(molecules("nci", alphabet=Alphabet(("C", "N", "O")), max_atoms=15))
+    for data in found[1:]:
+        for part in parts:
+            kept = set(getattr(data, part))
+            assert kept < set(getattr(found[0], part))
+            assert len(kept) > 50
+
+
+def test_parts_are_what_they_were(tmp_path):
+    """A change of the split makes models of before leak: the parts of a set of which nothing is left out."""
+    path = tmp_path / "chains.smi"
+    path.write_text("\n".join("C" * length for length in range(1, 31)))
+    data = molecules(path)
+    assert [len(text) for text in data.test_smiles] == [14, 15, 24]
+    assert [len(text) for text in data.val_smiles] == [10, 28, 30]
+
+
+def test_a_part_that_is_left_empty_is_an_error(file):
+    with pytest.raises(ValueError, match=r"molecule for \w+, but 'alphabet' and 'max_atoms' leave 2 of 10, none"):
+        molecules(file, max_atoms=2)
 
 
 def test_the_same_rows_in_any_kind_of_file(file, tmp_path):
@@ -86,7 +112,7 @@ def test_a_set_is_read_once(file, cache, monkeypatch):
     assert everything(again) == everything(first)
     for name in ("x", "edge_index", "edge_type", "ptr"):
         assert torch.equal(again.train[name], first.train[name])
-    assert molecules(file, max_atoms=3).left_out[TOO_LARGE] == 4  # Of the same table.
+    assert molecules(file, max_atoms=6).left_out[TOO_LARGE] == 1  # Of the same table.
 
 
 def test_a_changed_file_or_a_damaged_cache_is_read_again(file, cache):
@@ -152,7 +178,7 @@ def test_what_is_not_there(tmp_path, monkeypatch):
         ("a.csv", "name,mass\nC,1\n", "column named SMILES, it has name, mass"),
         ("b.csv", "", "empty"),
         ("c.smi", "", "at least one molecule"),
-        ("d.smi", "x\ny\n", "all 2 are left out; row 0: rdkit cannot read it"),
+        ("d.smi", "x\ny\n", "all 2 are left out; row 1, 'x': rdkit cannot read it"),
         ("e.smi", "C\nC\nCC\n", "3 different molecules"),
         ("f.csv.gz", "SMILES\nC\n", "must be a text file of SMILES"),
     ],

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 import graphvae
 
@@ -14,6 +15,8 @@ from graphvae.evaluation.molecules import evaluate
 from graphvae.objectives import ValencePenalty
 from graphvae.objectives.valences import connection_penalty, valence_penalty
 from graphvae.placed import PlacedGraphs, edge_classes
+from graphvae.recipes.comparison import Run
+from graphvae.recipes.molecule_generators import METHODS, MoleculeTask
 from graphvae.recipes.molecules import Course, molecule_vae, train, valence_limits
 
 SMILES = [f"{a}{b}{c}" for a in ("C", "N", "O") for b in ("C", "CC", "C(C)C", "C(=O)") for c in ("C", "O", "N", "CC")]
@@ -67,3 +70,24 @@ def test_a_short_training_goes_from_smiles_to_smiles(data, tmp_path):
     graphvae.save(model, tmp_path / "model")
     again = graphvae.load(tmp_path / "model").sample(20, 1)
     assert again.edge_index.equal(model.sample(20, 1).edge_index)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_is_a_step_in_small_sets_too(data, method):
+    """A set smaller than a batch has one step in an epoch."""
+    fitted = METHODS[method](MoleculeTask(data), Run(0, Accelerator(cpu=True), steps=4))
+    assert fitted.numbers["epochs"] == 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_hydrocarbons(method, tmp_path):
+    """One type of atoms, and of alkanes one of bonds."""
+    path = tmp_path / "alkanes.smi"
+    path.write_text("\n".join("C" * length + tail for length in range(2, 12) for tail in ("", "(C)C")))
+    task = MoleculeTask(molecules(path))
+    assert task.data.alphabet.atoms == ("C",)
+    fitted = METHODS[method](task, Run(0, Accelerator(cpu=True), steps=60))
+    found = task.evaluate(fitted.sample(50, torch.Generator().manual_seed(0)), torch.Generator())
+    assert found["valid"] > 0.5
+    with pytest.raises(ValueError, match="at least two kinds of bonds, for edges to have types, got single"):
+        MoleculeTask(molecules(path, alphabet=Alphabet(("C",), ("single",))))

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from graphvae.datasets.chemistry import HYDROGENS, NO_HEAVY_ATOM, OTHER_BOND, PARTS, RADICAL, UNREADABLE, canonical
+from graphvae.datasets.chemistry import (
+    HYDROGENS,
+    NO_HEAVY_ATOM,
+    OTHER_BOND,
+    PARTS,
+    RADICAL,
+    UNREADABLE,
+    canonical,
+    uncorrected,
+)
 from graphvae.datasets.smiles import OUTSIDE, TOO_LARGE, Alphabet, drawing, from_smiles, to_smiles, written
 from graphvae.graphs import Selector, as_batch, batch_of, relabelled
 from graphvae.layout import Layout
@@ -148,8 +157,10 @@ def test_alphabet_and_size_are_limits():
 def test_an_empty_set_is_an_error(rows):
     with pytest.raises(ValueError, match="must hold"):
         from_smiles(rows)
-    with pytest.raises(ValueError, match="an atom or bond outside the alphabet"):
-        from_smiles(["CC"], Alphabet(("O",)))
+    with pytest.raises(ValueError, match="row 1, 'CC': an atom or bond outside the alphabet"):
+        from_smiles(["CC", "C"], Alphabet(("O",)))
+    with pytest.raises(TypeError, match=r"'smiles\[1\]' must be a SMILES, a str, got None"):
+        from_smiles(["CCO", None])
 
 
 def test_nothing_is_corrected():
@@ -167,6 +178,22 @@ def test_nothing_is_corrected():
     )
     assert to_smiles(graphs, ORGANIC) == [None, "C1#CC1", None, "C[N+](=O)[O-]", "CO.F", None]
     assert to_smiles(graphs, ORGANIC, connected=True) == [None, "C1#CC1", None, "C[N+](=O)[O-]", None, None]
+
+
+def test_samples_as_text_are_judged_as_the_same_graphs_are():
+    """The text of a graph, written without a look at it, passes and fails as the graph does, for the same reason."""
+    nitro = molecule(["C", "N", "O", "O"], [(0, 1, 0), (1, 2, 1), (1, 3, 1)])
+    star = molecule(["C"] * 6, [(0, k, 0) for k in range(1, 6)])
+    two = molecule(["C", "O", "F"], [(0, 1, 0)])
+    texts = ["CN(=O)=O", "C(C)(C)(C)(C)C", "F.OC"]
+    assert canonical(texts[0]) is not None  # Read as a data set is.
+    assert uncorrected(texts) == written([nitro, star, two], ORGANIC)
+    assert uncorrected([None, "x", ""]) == ([None] * 3, [UNREADABLE] * 3)
+
+
+@pytest.mark.parametrize("smiles", [*HARD.values(), "[H]C([H])O", "[2H]OC", "[CH3:1]O", "F/C=C/F", "C1=CC=CN1", "CC*"])
+def test_what_needs_no_correction_is_read_as_ever(smiles):
+    assert uncorrected([smiles]) == ([canonical(smiles)], [None])
 
 
 def test_a_graph_without_nodes_is_no_molecule():

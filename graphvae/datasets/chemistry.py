@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ NO_HEAVY_ATOM = "a hydrogen or wildcard as an atom of the graph"
 OTHER_BOND = "a bond that is not single, double or triple"
 RADICAL = "a radical"
 HYDROGENS = "hydrogens other than the valence implies"
+
+EMPTY, VALENCE, KEKULISATION = "no atom", "valence", "kekulisation"  # Why something is no molecule as it is.
 
 _REPORTED = 256  # Rows between reports: a progress bar takes a tenth of the time of a row.
 _TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|[BCNOPSFIbcnops*]")  # An atom in a canonical SMILES.
@@ -108,11 +111,55 @@ def _canonical(smiles: str) -> str | None:
     molecule = chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         return None
-    if _LABELLED.search(smiles):
+    return _plain(molecule, _LABELLED.search(smiles) is not None)
+
+
+def uncorrected(smiles: Sequence[str | None]) -> tuple[list[str | None], list[str | None]]:
+    """The canonical SMILES of samples as they are, None for what rdkit cannot read or would correct, and then why.
+
+    Else as `canonical`. A row that is None has been found to be no molecule before, and stays that.
+    """
+    with rdkit("rdBase").BlockLogs():
+        found = [(None, UNREADABLE) if text is None else _uncorrected(text) for text in smiles]
+    return [text for text, _ in found], [reason for _, reason in found]
+
+
+def _uncorrected(smiles: str) -> tuple[str | None, str | None]:
+    molecule = rdkit().MolFromSmiles(smiles, sanitize=False)
+    if molecule is None or molecule.GetNumAtoms() == 0:
+        return None, UNREADABLE
+    reason = failure(molecule)
+    if reason is not None:
+        return None, reason
+    hydrogens = "H" in smiles  # As atoms: they are removed in sanitising what is read, else not.
+    return _plain(molecule, hydrogens or _LABELLED.search(smiles) is not None), None
+
+
+def failure(molecule: Any) -> str | None:
+    """Why rdkit's sanitisation, its clean-up steps left out, refuses a molecule; one it does not is sanitised."""
+    flags, reasons = _checks()
+    failed = rdkit().SanitizeMol(molecule, sanitizeOps=flags, catchErrors=True)
+    return reasons.get(failed, str(failed)) if failed else None
+
+
+@cache
+def _checks() -> tuple[int, dict[Any, str]]:
+    flags = rdkit().SanitizeFlags
+    corrections = flags.SANITIZE_CLEANUP | flags.SANITIZE_CLEANUP_ORGANOMETALLICS
+    return flags.SANITIZE_ALL & ~corrections, {
+        flags.SANITIZE_PROPERTIES: VALENCE,
+        flags.SANITIZE_KEKULIZE: KEKULISATION,
+    }
+
+
+def _plain(molecule: Any, labelled: bool) -> str:
+    """The canonical SMILES of a sanitised molecule; `labelled` if it may have isotopes, atom maps or hydrogens."""
+    chem = rdkit()
+    if labelled:
         for atom in molecule.GetAtoms():
             atom.SetIsotope(0)
             atom.SetAtomMapNum(0)
-        molecule = chem.RemoveHs(molecule)  # Deuterium has become hydrogen.
+        molecule = chem.RemoveHs(molecule, sanitize=False)  # Deuterium has become hydrogen.
     chem.RemoveStereochemistry(molecule)
     return str(chem.MolToSmiles(molecule))
 

@@ -77,8 +77,9 @@ def molecules(
 ) -> Molecules:
     """A set of molecules as typed graphs (see `smiles`), split at random into 80 % train, 10 % val and 10 % test.
 
-    Rows of the same canonical SMILES are all in one part. What a graph cannot hold is left out and counted. Reading a
-    large set takes a while the first time, and is then kept in the user's cache folder.
+    Rows of the same canonical SMILES are all in one part, which only the rows of the source and the seed decide:
+    `alphabet` and `max_atoms` leave molecules out, but move none to another part. What a graph cannot hold is left out
+    and counted. Reading a large set takes a while the first time, and is then kept in the user's cache folder.
 
     Args:
         name: One of these, or the path of a file.
@@ -110,7 +111,8 @@ def molecules(
         raise ValueError(f"unknown data set '{name}': use {known}, or the path of a smi or csv file of SMILES")
     table = _cached(source, progress)
     try:
-        return _split(source, encode(table, alphabet or source.alphabet, max_atoms), seed)
+        read = encode(table, alphabet or source.alphabet, max_atoms, lambda: _all_rows(source))
+        return _split(source, table, read, seed)
     except ValueError as error:
         raise ValueError(f"{source.description}: {error}") from error
 
@@ -151,9 +153,9 @@ def _qm9(root: Path) -> _Source:
 DATASETS: dict[str, Callable[[Path], _Source]] = {"nci": _nci, "qm9": _qm9}
 
 
-def _split(source: _Source, read: ReadMolecules, seed: int) -> Molecules:
-    number: dict[str, int] = {}
-    group = torch.tensor([number.setdefault(text, len(number)) for text in read.smiles])
+def _split(source: _Source, table: MoleculeTable, read: ReadMolecules, seed: int) -> Molecules:
+    number = {text: place for place, text in enumerate(dict.fromkeys(table.smiles.astype(str).tolist()))}
+    group = torch.tensor([number[text] for text in read.smiles])
     count = len(number)
     if count < 3:
         raise ValueError(f"at least 3 different molecules are needed for three parts, got {count}")
@@ -163,6 +165,10 @@ def _split(source: _Source, read: ReadMolecules, seed: int) -> Molecules:
     part_of[order[: 2 * held_out]] = 1
     part_of[order[:held_out]] = 2
     parts = [(part_of[group] == part).nonzero().squeeze(1).tolist() for part in range(3)]
+    for name, part in zip(("training", "validation", "testing"), parts, strict=True):
+        if not part:
+            left = f"'alphabet' and 'max_atoms' leave {len(read.smiles)} of {len(table.smiles)}"
+            raise ValueError(f"there must be a molecule for {name}, but {left}, none of which is for {name}")
     select = Selector(read.graphs)
     train, val, test = (select(part) for part in parts)
     train_smiles, val_smiles, test_smiles = ([read.smiles[k] for k in part] for part in parts)
@@ -188,11 +194,15 @@ def _cached(source: _Source, progress: bool) -> MoleculeTable:
     try:
         return MoleculeTable(**read_arrays(path, MoleculeTable._fields))
     except (OSError, ValueError):  # There is none, or it is damaged.
-        rows = [text for file in source.files for text in _rows(file)]
+        rows = _all_rows(source)
     with _reporting(source.name, len(rows), progress) as report:
         table = parse(rows, report)
     store_arrays(path, **table._asdict())
     return table
+
+
+def _all_rows(source: _Source) -> list[str]:
+    return [text for file in source.files for text in _rows(file)]
 
 
 def _identity(file: _Opened) -> tuple[str, int, int]:

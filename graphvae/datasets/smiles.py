@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.datasets.chemistry import BONDS, Array, MoleculeTable, parse, rdkit
+from graphvae.datasets.chemistry import BONDS, EMPTY, Array, MoleculeTable, failure, parse, rdkit
 from graphvae.graphs import Graphs, as_batch, batch_of
 from graphvae.layout import Layout
 from graphvae.validation import check_positive
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 OUTSIDE = "an atom or bond outside the alphabet"
 TOO_LARGE = "more atoms than max_atoms"
-EMPTY, VALENCE, KEKULISATION = "no atom", "valence", "kekulisation"  # Why a graph is no molecule.
 _NAME = re.compile(r"([A-Z][a-z]?)(?:([+-])([1-9]?))?")
 _CHARGES, _NEUTRAL = 64, 32  # Room for charges in the number of an atom, and which of them is 0.
 
@@ -134,12 +133,16 @@ def from_smiles(
 
     Raises:
         ImportError: rdkit is not installed.
+        TypeError: One str, or a row that is none.
         ValueError: No row is left, or one is left out and `strict`; the message has the row and why.
     """
     if isinstance(smiles, str):
         raise TypeError(f"'smiles' must be a list of SMILES, got one str; use [{smiles!r}]")
+    for row, text in enumerate(smiles):
+        if not isinstance(text, str):
+            raise TypeError(f"'smiles[{row}]' must be a SMILES, a str, got {text!r}")
     table = parse(smiles)
-    read = encode(table, alphabet, max_atoms, smiles)
+    read = encode(table, alphabet, max_atoms, lambda: smiles)
     first = min(((rows[0], reason) for reason, rows in read.left_out.items()), default=None)
     if strict and first is not None:
         row, reason = first
@@ -148,9 +151,16 @@ def from_smiles(
 
 
 def encode(
-    table: MoleculeTable, alphabet: Alphabet | None, max_atoms: int | None, source: Sequence[str] = ()
+    table: MoleculeTable, alphabet: Alphabet | None, max_atoms: int | None, source: Callable[[], Sequence[str]]
 ) -> ReadMolecules:
-    """The molecules of a table that an alphabet and a size allow. Arguments and errors as for `from_smiles`."""
+    """The molecules of a table that an alphabet and a size allow; errors and other arguments as for `from_smiles`.
+
+    Args:
+        table: Of the rows.
+        alphabet: As above.
+        max_atoms: As above.
+        source: Gives the rows, for a message.
+    """
     check_positive(max_atoms=max_atoms)
     small = np.diff(table.atom_ptr) <= (max_atoms or np.inf)
     if alphabet is None and small.any():
@@ -165,7 +175,7 @@ def encode(
             left_out[reason] = rows.tolist()
     kept = small & known
     if alphabet is None or not kept.any():
-        raise ValueError(_nothing_left(left_out, source))
+        raise ValueError(_nothing_left(left_out, source()))
     graphs = _graphs(table, kept, types, edge_types, len(alphabet.atoms))
     return ReadMolecules(graphs, alphabet, table.smiles[kept].astype(str).tolist(), table.rows[kept], dict(left_out))
 
@@ -173,10 +183,12 @@ def encode(
 def _nothing_left(left_out: Mapping[str, list[int]], source: Sequence[str]) -> str:
     if not left_out:
         return "'smiles' must hold at least one molecule, got none"
-    reason, rows = max(left_out.items(), key=lambda item: len(item[1]))
-    first = f"row {rows[0]}" + (f" '{source[rows[0]]}'" if len(source) > rows[0] else "")
+    row, reason = min((rows[0], reason) for reason, rows in left_out.items())
     count = sum(map(len, left_out.values()))
-    return f"'smiles' must hold a molecule that a graph can hold, all {count} are left out; {first}: {reason}"
+    return (
+        f"'smiles' must hold a molecule that a graph can hold, all {count} are left out; row {row + 1}, "
+        f"'{source[row]}': {reason}"
+    )
 
 
 def _types(table: MoleculeTable, alphabet: Alphabet | None) -> tuple[Array, Array, Array]:
@@ -281,9 +293,6 @@ class _Writer:
             atom.SetFormalCharge(charge)
         kinds = (chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
         self._bonds = [kinds[BONDS.index(name)] for name in alphabet.bonds]
-        flags = chem.SanitizeFlags
-        self._checks = flags.SANITIZE_ALL ^ flags.SANITIZE_CLEANUP ^ flags.SANITIZE_CLEANUP_ORGANOMETALLICS
-        self._failures = {flags.SANITIZE_PROPERTIES: VALENCE, flags.SANITIZE_KEKULIZE: KEKULISATION}
 
     def __call__(self, atoms: list[int], bonds: list[list[int]]) -> tuple[str | None, str | None]:
         if not atoms:
@@ -294,10 +303,8 @@ class _Writer:
             molecule.AddAtom(self._atoms[kind])
         for first, second, kind in bonds:
             molecule.AddBond(first, second, self._bonds[kind])
-        failed = chem.SanitizeMol(molecule, sanitizeOps=self._checks, catchErrors=True)
-        if failed:
-            return None, self._failures.get(failed, str(failed))
-        return chem.MolToSmiles(molecule), None
+        reason = failure(molecule)
+        return (chem.MolToSmiles(molecule), None) if reason is None else (None, reason)
 
 
 def drawing(smiles: Sequence[str], columns: int = 5) -> Image:

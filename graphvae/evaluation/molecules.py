@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch_geometric.data import Data
 
-from graphvae.datasets.chemistry import UNREADABLE, canonical, rdkit
+from graphvae.datasets import chemistry
+from graphvae.datasets.chemistry import rdkit
 from graphvae.datasets.molecules import Molecules
 from graphvae.datasets.smiles import Alphabet, written
 from graphvae.evaluation.graphs.intervals import wilson
@@ -29,7 +30,6 @@ from graphvae.validation import check_positive
 Texts: TypeAlias = Sequence[str | None]
 
 DISCONNECTED = "disconnected"
-_PROBED = 64  # SMILES of a training set that are looked at, before all of them are read.
 _LEVEL = 0.95
 
 
@@ -93,31 +93,35 @@ def evaluate(
     alphabet: Alphabet | None = None,
     reference: Graphs | Texts | None = None,
     fcd: bool = True,
+    canonical: bool = False,
 ) -> Evaluation:
     """Judges generated molecules.
 
     Args:
-        samples: Typed graphs as a model gives them; or SMILES, as rdkit reads them, None for one that is no molecule.
-        train: The training set, for novelty. Quickest as the canonical SMILES of `Molecules.train_smiles`; others are
-            made canonical first.
+        samples: Typed graphs as a model gives them; or SMILES, None for one that is no molecule. Either is judged by
+            the same checks: what rdkit would correct in reading it is none, such as a nitrogen of valence 5.
+        train: The training set, for novelty. SMILES are read as data sets are, and made canonical.
         alphabet: What the types of graphs stand for; not needed for SMILES.
         reference: Real molecules, best those of the test set, for distances.
         fcd: Whether to compute the Fréchet ChemNet distance too, if the package `fcd` is installed: minutes for tens
             of thousands of molecules. It is under the LGPL, so no extra of this library installs it.
+        canonical: `train` and `reference` are canonical SMILES as `Molecules` has them, and are not read again, which
+            takes longer than all else. If they are not, samples count as novel that are known.
 
     Raises:
         ImportError: rdkit is not installed.
-        ValueError: No samples, or graphs without an alphabet or types; see `smiles.written`.
+        TypeError: What is neither graphs nor SMILES.
+        ValueError: No samples, training or reference molecules, or one of the latter that is no molecule; graphs
+            without an alphabet or types, see `smiles.written`.
     """
-    texts, reasons = _read("samples", samples, alphabet)
-    if not texts:
-        raise ValueError("'samples' must hold at least one molecule, got none")
-    real = [] if reference is None else _molecules("reference", reference, alphabet)
+    texts, reasons = _samples(samples, alphabet)
+    known = set(_molecules("train", train, alphabet, canonical))
+    real = [] if reference is None else _molecules("reference", reference, alphabet, canonical)
     sane = [text for text in texts if text is not None]
     valid = [text for text in sane if "." not in text]
     distinct = set(valid)
     counts = {"sanitised": len(sane), "valid": len(valid), "unique": len(distinct)}
-    counts["novel"] = counts["vun"] = len(distinct - set(_molecules("train", train, alphabet)))
+    counts["novel"] = counts["vun"] = len(distinct - known)
     of = {"sanitised": len(texts), "valid": len(texts), "unique": len(valid), "novel": len(distinct), "vun": len(texts)}
     share = {name: counts[name] / of[name] if of[name] else None for name in counts}
     failures = Counter(reason for reason in reasons if reason is not None)
@@ -138,35 +142,56 @@ def evaluate(
     )
 
 
-def _read(name: str, molecules: Graphs | Texts, alphabet: Alphabet | None) -> tuple[Texts, Texts]:
-    """Canonical SMILES, None for what is no molecule, and then why."""
-    given = _texts(name, molecules)
-    if given is not None:
-        texts = [None if text is None else canonical(text) for text in given]
-        return texts, [UNREADABLE if text is None else None for text in texts]
+def _samples(samples: Graphs | Texts, alphabet: Alphabet | None) -> tuple[Texts, Texts]:
+    """Canonical SMILES, None for what is no molecule as it is, and then why."""
+    given = _texts("samples", samples)
+    return chemistry.uncorrected(given) if given is not None else _written("samples", samples, alphabet)
+
+
+def _written(name: str, graphs: Graphs | Texts, alphabet: Alphabet | None) -> tuple[Texts, Texts]:
     if alphabet is None:
         raise ValueError(f"'alphabet' must say what the types of '{name}' stand for, got None; see Molecules.alphabet")
-    return written(molecules, alphabet)
+    return written(graphs, alphabet)
 
 
 def _texts(name: str, molecules: Graphs | Texts) -> list[str | None] | None:
-    """SMILES, or None for graphs."""
+    """SMILES, or None for graphs.
+
+    Raises:
+        TypeError: Neither.
+        ValueError: No molecule at all.
+    """
     if isinstance(molecules, str):
         raise TypeError(f"'{name}' must be graphs or a list of SMILES, got one str")
     if isinstance(molecules, Data):
         return None
-    texts = [text for text in molecules if text is None or isinstance(text, str)]
-    return texts if len(texts) == len(molecules) else None
+    if len(molecules) == 0:
+        raise ValueError(f"'{name}' must hold at least one molecule, got none")
+    wanted = Data if isinstance(molecules[0], Data) else str
+    for row, found in enumerate(molecules):
+        if not isinstance(found, wanted) and (wanted is Data or found is not None):
+            kind = "a graph, as the first is" if wanted is Data else "a SMILES (str), None or a graph"
+            raise TypeError(f"'{name}[{row}]' must be {kind}, got {found!r}")
+    return None if wanted is Data else list(molecules)
 
 
-def _molecules(name: str, molecules: Graphs | Texts, alphabet: Alphabet | None) -> list[str]:
-    """The canonical SMILES of what is a molecule."""
+def _molecules(name: str, molecules: Graphs | Texts, alphabet: Alphabet | None, canonical: bool) -> list[str]:
+    """The canonical SMILES of real molecules.
+
+    Raises:
+        ValueError: One is no molecule.
+    """
     given = _texts(name, molecules)
-    if given:
-        probe = given[:: max(1, len(given) // _PROBED)]
-        if all(text is not None and canonical(text) == text for text in probe):
-            return [text for text in given if text is not None]
-    return [text for text in _read(name, molecules, alphabet)[0] if text is not None]
+    if given is None:
+        texts, reasons = _written(name, molecules, alphabet)
+        shown = [f"a graph that is none ({reason})" for reason in reasons]
+    else:
+        texts = given if canonical else [text and chemistry.canonical(text) for text in given]
+        shown = [repr(text) for text in given]
+    for row, text in enumerate(texts):
+        if not text:
+            raise ValueError(f"'{name}' must hold molecules, its row {row + 1} is {shown[row]}; leave it out")
+    return [text for text in texts if text]
 
 
 def distances(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
@@ -243,7 +268,10 @@ def honesty(data: Molecules, num_graphs: int = 10_000, fcd: bool = True, seed: i
     order = torch.randperm(len(data.train_smiles), generator=torch.Generator().manual_seed(seed))
     copied = [data.train_smiles[k] for k in order[:num_graphs].tolist()]
     rows = [
-        {"method": name, **evaluate(texts, data.train_smiles, reference=data.test_smiles, fcd=fcd).row()}
+        {
+            "method": name,
+            **evaluate(texts, data.train_smiles, reference=data.test_smiles, fcd=fcd, canonical=True).row(),
+        }
         for name, texts in (("train set copied", copied), ("held-out molecules", data.val_smiles))
     ]
     unknown: dict[str, Any] = dict.fromkeys(("sanitised", "valid", "unique", "novel", "vun", "aromatic"))

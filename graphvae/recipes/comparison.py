@@ -59,7 +59,7 @@ class Run:
         seed: Of initialisation and training.
         accelerator: Device.
         progress: Bar to report to, if any.
-        steps: Optimiser steps, rounded to whole epochs; as the method says if None.
+        steps: Optimiser steps, rounded to whole epochs, at least one; as the method says if None.
     """
 
     seed: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,14 @@ class MoleculeTask:
     data: Molecules
     fcd: bool = False
 
+    def __post_init__(self) -> None:
+        bonds = self.data.alphabet.bonds
+        if len(bonds) < 2:
+            raise ValueError(
+                f"the alphabet of {self.data.name} must have at least two kinds of bonds, for edges to have types, got "
+                f"{', '.join(bonds)}; Alphabet(atoms) has three, whether they occur or not"
+            )
+
     @property
     def shares(self) -> Sequence[str]:
         """Of all samples; `unique` is a share of the valid ones, and `novel` of the different ones among these."""
@@ -50,7 +59,8 @@ class MoleculeTask:
     def evaluate(self, samples: Graphs | Sequence[str | None], generator: torch.Generator) -> Row:
         """As `evaluation.molecules.evaluate`, against the test molecules."""
         known, test = self.data.train_smiles, self.data.test_smiles
-        return measures.evaluate(samples, known, self.data.alphabet, reference=test, fcd=self.fcd).row()
+        alphabet, fcd = self.data.alphabet, self.fcd
+        return measures.evaluate(samples, known, alphabet, reference=test, fcd=fcd, canonical=True).row()
 
     def honesty(self, draws: int, size: int, seed: int) -> Honesty:
         """As `evaluation.molecules.honesty`."""
@@ -106,4 +116,4 @@ def _numbers(model: GraphVAE, task: MoleculeTask, run: Run, epochs: int) -> dict
 
 
 def _epochs(task: MoleculeTask, run: Run, steps: int, batch_size: int) -> int:
-    return max(1, round((run.steps or steps) * batch_size / len(task.data.train_smiles)))
+    return max(1, round((run.steps or steps) / math.ceil(len(task.data.train_smiles) / batch_size)))
