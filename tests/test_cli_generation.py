@@ -294,6 +294,10 @@ def test_files_of_molecules_have_a_row_each_and_typed_graphs_lose_types_aloud(ch
     assert main(["evaluate", str(chains / "out" / "samples-one-shot.npz"), "--reference", "atlas-5"]) == 0
     note = "types of nodes and edges are left out, because the reference is judged by its edges alone."
     assert f"samples-one-shot.npz: {note}" in " ".join(capsys.readouterr().out.split())
+    folder = chains / "out" / "model-graphvae"
+    assert main(["evaluate", str(folder), "--reference", "atlas-5", "--json", str(chains / "rows.json")]) == 0
+    assert rows_of(chains / "rows.json")[1]["model-graphvae"]["valid"] == 1  # Connected, by a spanning tree.
+    assert f"model-graphvae: {note}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_both_commands_have_the_same_training_molecules(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from rich.table import Table
 
 from graphvae import plots
+from graphvae.cli.decoding import read_decoding
 from graphvae.cli.kinds import (
     Kind,
     SampleSet,
@@ -109,8 +110,9 @@ def _samples(path: Path, task: GraphTask) -> SampleSet:
 
 
 def _of_model(model: GraphVAE, folder: Path, task: GraphTask) -> SavedModel:
-    typed = model.models_features or model.edge_types
-    return SavedModel(task, notes=(_TYPED.format(name=folder.name),) if typed else ())
+    typed, stored = model.models_features or model.edge_types, read_decoding(folder)
+    notes = (_TYPED.format(name=folder.name),) if typed else ()
+    return SavedModel(task, {} if stored is None else stored.settings, notes)
 
 
 def _table(task: GraphTask, rows: Sequence[Row], title: str) -> Table:
