@@ -1,20 +1,27 @@
 """`graphvae generate` and `graphvae evaluate`."""
 
+import argparse
 import json
+import shutil
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
 
+from graphvae import plots
 from graphvae.cli import main
+from graphvae.cli.graph_kind import GRAPHS
+from graphvae.cli.molecule_kind import MOLECULES
 from graphvae.datasets import graphs_from, read_graphs, write_graph6, write_graphs
 from graphvae.datasets.graph_lists import GraphSplits
 from graphvae.datasets.small import atlas
+from graphvae.datasets.smiles import from_smiles
 from graphvae.encoders import NormalEncoder
 from graphvae.plots.generation import positions
 
 METHODS = ("erdos-renyi", "node-latents")
+OPTIONS = {"root": None, "kernel": None, "valid": None}
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +103,12 @@ def test_samples_are_judged_as_they_were_when_generated(made, tmp_path):
     assert after["train set"]["mmd"] == before["train set"]["mmd"]
 
 
-def test_a_saved_model_is_drawn_from(made, tmp_path):
+def test_a_saved_model_is_drawn_from(made, tmp_path, capsys):
     words = ["evaluate", str(made / "model-node-latents"), "--reference", "atlas-5:test", "--num-graphs", "12"]
     assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
     assert rows_of(tmp_path / "rows.json")[1]["model-node-latents"]["num_graphs"] == 12
+    assert main([*words, "--most-likely"]) == 2
+    assert "--most-likely is for models with a decoder of whole graphs" in capsys.readouterr().err
 
 
 def test_training_graphs_may_be_given(tmp_path):
@@ -139,6 +148,13 @@ def test_training_graphs_may_be_given(tmp_path):
         (["evaluate", "own.g6", "--reference", "atlas-5", "--num-graphs", "5"], "--num-graphs is for SAMPLES that are"),
         (["evaluate", "damaged.npz", "--reference", "atlas-5"], "damaged.npz"),
         (["evaluate", "encoder", "--reference", "atlas-5"], "encoder holds NormalEncoder"),
+        (["generate", "--dataset", "atlas-9"], "no data set or file 'atlas-9'; names are atlas, atlas-2 to atlas-7"),
+        (["generate", "--dataset", "own.g6"], "testing; of 3 it has 3 and 0. A set without parts is split if it has 5"),
+        (["evaluate", "own.g6", "--reference", "own.g6"], "for training and for testing; of 3 it has 3 and 0"),
+        (["evaluate", "own.g6", "--reference", "atlas-5", "--most-likely"], "--most-likely is for SAMPLES that are"),
+        (["evaluate", "own.g6:all", "--reference", "atlas-5"], "own.g6"),
+        (["generate", "--dataset", "own.npz:all"], "the part of 'own.npz' must be train, val, test, got 'all'"),
+        (["generate", "--dataset", "atlas-5", "--max-atoms", "5"], "--max-atoms is for molecules"),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(words, message, tmp_path, capsys, monkeypatch):
@@ -201,8 +217,165 @@ def test_molecules_are_generated_and_judged(tmp_path, capsys, monkeypatch):
     for bad, message in (
         (["generate", "--dataset", data, "--kernel", "emd"], "--kernel is not for molecules"),
         (["evaluate", "missing.smi", "--reference", data], "no file missing.smi of samples"),
-        (["evaluate", str(out / "samples-graphvae.npz"), "--reference", data], "must be a file of SMILES"),
+        (["evaluate", str(out / "samples-graphvae.npz"), "--reference", data], f"use {out / 'samples-graphvae.smi'}"),
+        (["evaluate", str(tmp_path), "--reference", data], "has no samples-METHOD.smi; give a file of SMILES"),
         (["evaluate", "missing.smi", "--reference", f"{data}:train"], "--reference must be test molecules"),
+        (["generate", "--dataset", data, "--max-atoms", "0"], "--max-atoms must be positive, got 0"),
     ):
         assert main(bad) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    """Molecules of four types of atoms, the same with sulfur for nitrogen, and what `generate` makes of the former."""
+    pytest.importorskip("rdkit")
+    pytest.importorskip("zuko")
+    tmp_path = tmp_path_factory.mktemp("chains")
+    rows = [a + "C" * n + b for n in range(1, 4) for a in "CNO" for b in ("", "F", "=O", "(C)C", "C=C")]
+    (tmp_path / "set.smi").write_text("\n".join(rows))
+    (tmp_path / "other.smi").write_text("\n".join(rows).replace("N", "S"))
+    words = ["--dataset", str(tmp_path / "set.smi"), "--steps", "6", "--num-graphs", "20"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert main(["generate", *words, "--out", str(tmp_path / "out")]) == 0
+        yield tmp_path
+
+
+def test_a_saved_model_of_molecules_is_drawn_from_as_generate_did(chains, capsys):
+    """With its own alphabet, whatever that of the reference, and decoded as published."""
+    before = rows_of(chains / "out" / "result.json")[1]
+    assert main(["generate", "--dataset", str(chains / "set.smi"), "--steps", "1", "--num-graphs", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "graphvae: each latent is decoded to its likeliest graph, its nodes joined by" in printed
+    assert "one-shot: each latent is decoded to its likeliest graph." in printed
+    assert "nats:" not in printed
+    assert "KL: nats per test graph" in printed
+    json_ = ["--json", str(chains / "rows.json"), "--num-graphs", "20"]
+    for method in ("graphvae", "one-shot"):
+        folder = chains / "out" / f"model-{method}"
+        for reference in ("set.smi", "other.smi"):
+            assert main(["evaluate", str(folder), "--reference", str(chains / reference), *json_]) == 0
+            own = rows_of(chains / "rows.json")[1][folder.name]
+            for name in ("sanitised", "valid", "unique"):
+                assert own[name] == before[method][name]
+            assert ("spanning tree" in capsys.readouterr().out) == (method == "graphvae")
+    words = ["evaluate", str(chains / "out" / "model-graphvae"), "--reference", str(chains / "set.smi"), *json_]
+    assert main([*words, "--most-likely"]) == 0
+    assert "model-graphvae: each latent is decoded to its likeliest graph." in capsys.readouterr().out
+    assert rows_of(chains / "rows.json")[1]["model-graphvae"]["valid"] < before["graphvae"]["valid"]
+    assert main([*words, "--no-most-likely"]) == 0
+    assert "model-graphvae: a graph is drawn for each latent." in capsys.readouterr().out
+
+
+def test_a_model_that_says_nothing_of_its_types(chains, tmp_path, capsys):
+    folder = shutil.copytree(chains / "out" / "model-graphvae", tmp_path / "model-graphvae")
+    (folder / "decoding.json").write_text("{}")
+    words = ["evaluate", str(folder), "--num-graphs", "9", "--reference"]
+    assert main([*words, str(chains / "set.smi")]) == 2
+    assert "decoding.json is not what graphvae generate writes beside a model" in capsys.readouterr().err
+    (folder / "decoding.json").unlink()
+    assert main([*words, str(chains / "set.smi")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "types are taken for those of the reference, C, N, O, F; single, double, triple." in printed
+    (chains / "few.smi").write_text("\n".join("C" * length + "O" for length in range(1, 9)))
+    assert main([*words, str(chains / "few.smi")]) == 2
+    assert "has no decoding.json that says what types of nodes and edges stand for" in capsys.readouterr().err
+
+
+def test_files_of_molecules_have_a_row_each_and_typed_graphs_lose_types_aloud(chains, capsys):
+    before = rows_of(chains / "out" / "result.json")[1]
+    words = ["evaluate", str(chains / "out"), "--reference", str(chains / "set.smi")]
+    assert main([*words, "--json", str(chains / "rows.json")]) == 0
+    after = rows_of(chains / "rows.json")[1]
+    for method in ("graphvae", "one-shot"):
+        assert after[f"samples-{method}.smi"]["vun"] == before[method]["vun"]
+    assert "spanning tree" not in capsys.readouterr().out.split("samples-one-shot.smi", 1)[1]
+    assert main(["evaluate", str(chains / "out" / "samples-one-shot.npz"), "--reference", "atlas-5"]) == 0
+    note = "types of nodes and edges are left out, because the reference is judged by its edges alone."
+    assert f"samples-one-shot.npz: {note}" in " ".join(capsys.readouterr().out.split())
+    folder = chains / "out" / "model-graphvae"
+    assert main(["evaluate", str(folder), "--reference", "atlas-5", "--json", str(chains / "rows.json")]) == 0
+    assert rows_of(chains / "rows.json")[1]["model-graphvae"]["valid"] == 1  # Connected, by a spanning tree.
+    assert f"model-graphvae: {note}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_both_commands_have_the_same_training_molecules(tmp_path, monkeypatch):
+    """Whatever the seed and the limit of atoms: the training set, given as samples, is known."""
+    pytest.importorskip("rdkit")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = tmp_path / "set.smi"
+    data.write_text("\n".join("C" * length + end for length in range(1, 31) for end in ("", "O", "N", "F")))
+    for most in (None, 12):
+        known = MOLECULES.task(
+            argparse.Namespace(**OPTIONS, dataset=str(data), max_atoms=most, seed=1)
+        ).data.train_smiles
+        (tmp_path / "known.smi").write_text("\n".join(known))
+        for limit in ([], ["--max-atoms", "25"]):
+            words = ["evaluate", str(tmp_path / "known.smi"), "--reference", str(data), "--seed", "7", *limit]
+            assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
+            assert rows_of(tmp_path / "rows.json")[1]["known.smi"]["novel"] == 0
+
+
+def test_pictures_say_what_they_leave_out(tmp_path, monkeypatch):
+    """Test molecules are not the first of the file; nothing is said of red edges where there are none."""
+    pytest.importorskip("rdkit")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    seen = []
+    for name in ("generated_molecules", "generated_graphs"):
+        monkeypatch.setattr(plots, name, lambda sets, path, *rest, **named: seen.append((sets, *rest, named)))
+    (tmp_path / "set.smi").write_text("\n".join("C" * length for length in range(1, 200)))
+    options = argparse.Namespace(**OPTIONS, dataset=str(tmp_path / "set.smi"), max_atoms=200)
+    task = MOLECULES.task(options)
+    read = from_smiles(["CC", "C", "CC"], task.data.alphabet)
+    MOLECULES.draw(task, {"copy": read.graphs}, tmp_path)
+    sets, _, title, _ = seen.pop()
+    assert sets["copy\nvalid: 3 of 3\ndifferent: 2"] == ["CC", "C"]
+    assert "the others are not shown" in title
+    first = sets["set, test"]
+    assert set(first) < set(task.data.test_smiles)
+    assert first != task.data.test_smiles[: len(first)]
+    graphs = GRAPHS.task(argparse.Namespace(**OPTIONS, dataset="atlas-4", max_atoms=None))
+    two = graphs_from([nx.empty_graph(2)])
+    for samples, title in ((graphs.train[:6], ""), (two, "red edges: not connected")):
+        GRAPHS.draw(graphs, {"copy": samples}, tmp_path)
+        assert seen.pop()[1]["title"] == title
+
+
+def test_a_folder_of_samples_has_a_row_for_each_method(made, tmp_path, capsys):
+    assert main(["evaluate", str(made), "--reference", "atlas-5", "--json", str(tmp_path / "rows.json")]) == 0
+    _, rows = rows_of(tmp_path / "rows.json")
+    assert list(rows) == ["train set", "train set copied", *(f"samples-{method}.npz" for method in METHODS)]
+    assert rows["samples-erdos-renyi.npz"]["num_graphs"] == 16
+    assert "16 graphs in each file" in capsys.readouterr().out
+    write_graph6(tmp_path / "one.g6", atlas(3))
+    write_graph6(tmp_path / "two.g6", atlas(3))
+    assert main(["evaluate", str(tmp_path), "--reference", "atlas-5", "--json", str(tmp_path / "rows.json")]) == 0
+    assert rows_of(tmp_path / "rows.json")[1][tmp_path.name]["num_graphs"] == 6  # A folder of anybody's is one set.
+
+
+def test_files_of_an_earlier_run_are_removed_when_asked_for(tmp_path, capsys):
+    """All of that run, nothing else, and not before the new run is done."""
+    out = tmp_path / "out"
+    words = ["generate", "--dataset", "atlas-4", "--steps", "1", "--draws", "1", "--num-graphs", "4", "--out", str(out)]
+    assert main([*words, "--method", "node-latents"]) == 0
+    (out / "notes.txt").write_text("mine")
+    (out / "model-node-latents" / "mine").write_text("mine")
+    before = sorted(out.rglob("*"))
+    assert main([*words, "--method", "erdos-renyi"]) == 2
+    assert "has the result of another run (graphvae generate --dataset atlas-4" in capsys.readouterr().err
+    assert main([*words, "--method", "erdos-renyi", "--kernel", "rbf", "--overwrite"]) == 2
+    assert sorted(out.rglob("*")) == before
+    (tmp_path / "precious").write_text("")  # What a list must not reach.
+    result, _ = rows_of(out / "result.json")
+    (out / "result.json").write_text(json.dumps(result | {"files": [*result["files"], "../precious"]}))
+    assert main([*words, "--method", "erdos-renyi", "--overwrite"]) == 0
+    assert (tmp_path / "precious").exists()
+    names = ["graphs.png", "samples-erdos-renyi.g6", "samples-erdos-renyi.npz", "statistics.png"]
+    assert rows_of(out / "result.json")[0]["files"] == names
+    mine = ["model-node-latents", "model-node-latents/mine", "notes.txt", "result.json"]
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == sorted(names + mine)
+    for content in ("{}", "[]", "nothing"):
+        (out / "result.json").write_text(content)
+        assert main([*words, "--overwrite"]) == 2
+        assert "does not list the files of its run" in capsys.readouterr().err

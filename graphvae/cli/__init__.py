@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from graphvae import __version__
-from graphvae.cli import generation, links, vectors
+from graphvae.cli import evaluation, generation, links, vectors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,4 +36,5 @@ def _parser() -> argparse.ArgumentParser:
     links.add_commands(commands)
     vectors.add_commands(commands)
     generation.add_commands(commands)
+    evaluation.add_commands(commands)
     return parser

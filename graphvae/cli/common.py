@@ -15,10 +15,10 @@ from graphvae.plots import new_figure
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def common_options() -> argparse.ArgumentParser:
-    """`--seed`, `--device`, `--json`, as a parent of a command's parser."""
+def common_options(seed: str = "of splits, initialisation and training") -> argparse.ArgumentParser:
+    """`--seed`, which is `seed`, `--device` and `--json`, as a parent of a command's parser."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--seed", type=int, default=0, help="of splits, initialisation and training (default: 0)")
+    common.add_argument("--seed", type=int, default=0, help=f"{seed} (default: 0)")
     common.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
     )

@@ -1,145 +1,75 @@
-"""`graphvae generate` and `graphvae evaluate`."""
+"""`graphvae generate`: methods trained on a set of small graphs or molecules, and their samples judged."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from graphvae.checkpoints import load, save
 from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
-from graphvae.cli.graph_kind import GRAPHS, KERNELS, NAMES
+from graphvae.cli.decoding import in_words
+from graphvae.cli.graph_kind import GRAPHS, NAMES
 from graphvae.cli.kinds import Kind, new_table, short
 from graphvae.cli.molecule_kind import MOLECULES
+from graphvae.cli.outputs import RESULT, earlier_files, listed, remove
+from graphvae.cli.shared import add_data_options, check_positive, kind_of, result_of
 from graphvae.datasets.molecules import DATASETS
-from graphvae.model import GraphVAE
-from graphvae.recipes.comparison import Honesty, Outcome, Row, Run, Task, compare, drawn, finite, pooled
-from graphvae.recipes.generation import RULES
-from graphvae.recipes.reporting import document, write_json
-
-KINDS = (MOLECULES, GRAPHS)  # Asked in turn whether a data set is theirs; the last takes what is left.
-_COSTS = """s: of training. nats: a bound on log p of a test graph, symmetrised over numberings (of erdos-renyi exact).
-KL: nats per test graph. active: how many dimensions of the latents vary over test graphs."""
+from graphvae.recipes.comparison import Honesty, Outcome, Row, Run, Task, compare, finite
+from graphvae.recipes.reporting import write_json
 
 
 def add_commands(commands: Commands) -> None:
-    """Adds `generate` and `evaluate`."""
+    """Adds `generate`."""
     names = f"{', '.join(NAMES)}; molecules: {', '.join(DATASETS)}; or a file of graphs or of SMILES"
-    generate = commands.add_parser(
+    parser = commands.add_parser(
         "generate",
-        parents=[common_options()],
+        parents=[common_options("of initialisation, training and sampling")],
         help="train generators of small graphs and judge their samples",
         description="Trains methods on a set of small graphs, draws from them, and judges the draws.",
     )
-    generate.add_argument("--dataset", default="atlas", metavar="NAME|FILE", help=f"{names} (default: atlas)")
-    generate.add_argument("--method", action="append", metavar="NAME", help="repeatable (default: some that suit)")
+    parser.add_argument("--dataset", default="atlas", metavar="NAME|FILE", help=f"{names} (default: atlas)")
+    parser.add_argument("--method", action="append", metavar="NAME", help="repeatable (default: some that suit)")
     steps = f"optimiser steps of a training (default: {GRAPHS.steps}; for molecules by method)"
-    generate.add_argument("--steps", type=int, metavar="N", help=steps)
+    parser.add_argument("--steps", type=int, metavar="N", help=steps)
     draws = f"how often samples are drawn (default: {GRAPHS.draws}; of molecules {MOLECULES.draws})"
-    generate.add_argument("--draws", type=int, metavar="K", help=draws)
-    _add_common(generate, "graphs in each draw (default: as many as there are test graphs)")
-    generate.add_argument(
-        "--out", type=Path, metavar="DIR", help="write pictures, samples, models and result.json here"
-    )
-    generate.set_defaults(run=_generate)
-
-    evaluate = commands.add_parser(
-        "evaluate",
-        parents=[common_options()],
-        help="judge anybody's samples of graphs",
-        description="Judges samples against test graphs and training graphs.",
-    )
-    evaluate.add_argument(
-        "samples", type=Path, metavar="SAMPLES", help="a file of graphs, or the folder of a saved model"
-    )
-    evaluate.add_argument(
-        "--reference",
-        required=True,
-        metavar="DATA",
-        help="test graphs: the test part of a name or file, or the part in NAME:PART; with --train all of it",
-    )
-    evaluate.add_argument("--train", metavar="DATA", help="training graphs (default: the train part of the reference)")
-    _add_common(evaluate, "graphs to draw from a saved model (default: as many as in the reference)")
-    evaluate.add_argument(
-        "--most-likely", action="store_true", help="decode each latent of a saved model to its likeliest graph"
-    )
-    evaluate.set_defaults(run=_evaluate, out=None)
-
-
-def _add_common(parser: argparse.ArgumentParser, num_graphs: str) -> None:
-    parser.add_argument("--num-graphs", type=int, metavar="M", help=num_graphs)
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of data sets (default: $GRAPHVAE_DATA, cache)")
-    parser.add_argument("--kernel", metavar="NAME", help=f"of the MMDs: {', '.join(KERNELS)} (default: tv)")
-    valid = f"which graphs are valid: {', '.join(RULES)} (default: by the data set)"
-    parser.add_argument("--valid", metavar="RULE", help=valid)
+    parser.add_argument("--draws", type=int, metavar="K", help=draws)
+    add_data_options(parser, "graphs in each draw (default: as many as there are test graphs)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write pictures, samples, models and result.json here")
+    parser.add_argument("--overwrite", action="store_true", help="remove the files of an earlier run from --out")
+    parser.set_defaults(run=_generate)
 
 
 def _generate(options: argparse.Namespace) -> None:
-    _check_positive(options, "num_graphs", "draws", "steps")
-    accelerator, kind = accelerator_of(options.device), _kind_of(options.dataset)
+    check_positive(options, "num_graphs", "draws", "steps", "max_atoms")
+    accelerator, kind = accelerator_of(options.device), kind_of(options.dataset)
     task = kind.task(options)
     methods, left_out = _chosen(options.method, kind, task)
+    earlier = [] if options.out is None else earlier_files(options.out, options.overwrite)
     check_outputs(options)
     size, draws, console = options.num_graphs or task.size, options.draws or kind.draws, new_console()
     run = Run(options.seed, accelerator, steps=options.steps)
     honesty, outcomes = _run_all(methods, kind, task, run, draws, size)
     rows = finite([*honesty.rows, *(outcome.row for outcome in outcomes.values())])
     console.print(kind.table(task, rows, f"{options.dataset}: {draws} draw{'s' * (draws > 1)} of {size} graphs"))
-    console.print(kind.legend(task, honesty.test_in_train))
-    console.print(_costs([row for row in rows if "seconds" in row]))
-    console.print("\n".join([_COSTS, *left_out]))
+    console.print("\n".join([kind.legend(task, honesty.test_in_train), *_decodings(outcomes)]))
+    trained = [row for row in rows if "seconds" in row]
+    console.print(_costs(trained))
+    console.print("\n".join([_of_costs(trained), *left_out]))
     protocol = {"dataset": options.dataset, "draws": draws, "graphs_per_draw": size}
     protocol |= {"steps": options.steps or kind.steps, "device": str(accelerator.device)}
-    result = _result(options, kind, task, protocol, honesty, rows)
+    result = result_of(options, kind, task, protocol, honesty, rows)
     if options.out is not None:
-        write_json(result, options.out / "result.json")
-        _write_all(kind, task, outcomes, options.out, console)
+        remove(earlier, options.out)
+        _write_all(kind, task, outcomes, result, options.out, console)
 
 
-def _kind_of(dataset: str) -> Kind:
-    return next(kind for kind in KINDS if kind.suits(dataset))
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    _check_positive(options, "num_graphs")
-    device, kind = accelerator_of(options.device).device, _kind_of(options.reference)
-    task = kind.against(options)
-    samples = _samples(options, kind, task, device)
-    check_outputs(options)
-    console, count = new_console(), len(samples)
-    with console.status("judging"):
-        found = pooled([task.evaluate(samples, torch.Generator().manual_seed(options.seed))], task.shares)
-        honesty = task.honesty(1, count, options.seed)
-    rows = finite([*honesty.rows, {"method": options.samples.name, **found}])
-    console.print(kind.table(task, rows, f"{options.samples}: {count} graphs, against {options.reference}"))
-    console.print(kind.legend(task, honesty.test_in_train))
-    protocol = {"samples": str(options.samples), "reference": options.reference, "train_set": options.train}
-    _result(options, kind, task, protocol, honesty, rows)
-
-
-def _samples(options: argparse.Namespace, kind: Kind, task: Task, device: torch.device) -> Any:
-    if not (options.samples / "model.json").exists():
-        if options.num_graphs is not None:
-            raise ValueError("--num-graphs is for SAMPLES that are a saved model; all graphs of a file are judged")
-        return kind.read(options.samples)
-    model = load(options.samples, device)
-    if not isinstance(model, GraphVAE):
-        raise ValueError(f"SAMPLES must be graphs or a saved GraphVAE, {options.samples} holds {type(model).__name__}")
-    sample = partial(model.sample, most_likely=True) if options.most_likely else model.sample
-    return drawn(sample, options.num_graphs or task.size, torch.Generator().manual_seed(options.seed))
-
-
-def _check_positive(options: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+def _decodings(outcomes: dict[str, Outcome]) -> list[str]:
+    decoded = {method: outcome.fitted.decoding for method, outcome in outcomes.items()}
+    return [in_words(method, decoding) for method, decoding in decoded.items() if decoding]
 
 
 def _chosen(asked: Sequence[str] | None, kind: Kind, task: Task) -> tuple[list[str], list[str]]:
@@ -177,30 +107,38 @@ def _run_all(
 
 
 def _costs(rows: Sequence[Row]) -> Any:
-    table = new_table("Training, sampling, latents", "method", "s", "epoch", "graphs/s", "nats", "KL", "active", "of")
+    columns = ["s", "epoch", "graphs/s", *["nats"] * _have(rows, "bound"), *["KL", "active", "of"] * _have(rows, "kl")]
+    table = new_table("Training, sampling, latents", "method", *columns)
     for row in rows:
         epochs = f"{row.get('best_epoch') or row['epochs']}/{row['epochs']}" if "epochs" in row else "-"
-        rate = f"{row['graphs_per_second']:,.0f}"
-        latents = [short(row.get("bound"), ".1f"), short(row.get("kl"), ".1f")]
-        units = [short(row.get(name), ".0f") for name in ("active_units", "latent")]
-        table.add_row(row["method"], f"{row['seconds']:.0f}", epochs, rate, *latents, *units)
+        cells = {"s": f"{row['seconds']:.0f}", "epoch": epochs, "graphs/s": f"{row['graphs_per_second']:,.0f}"}
+        cells |= {"nats": short(row.get("bound"), ".1f"), "KL": short(row.get("kl"), ".1f")}
+        cells |= {"active": short(row.get("active_units"), ".0f"), "of": short(row.get("latent"), ".0f")}
+        table.add_row(row["method"], *(cells[name] for name in columns))
     return table
 
 
-def _result(
-    options: argparse.Namespace, kind: Kind, task: Task, protocol: Row, honesty: Honesty, rows: list[Row]
-) -> dict[str, Any]:
-    protocol = protocol | kind.facts(task) | {"test_isomorphic_to_train": honesty.test_in_train}
-    result = document(options.command, protocol, options.seed, rows)
-    if options.json is not None:
-        write_json(result, options.json)
-    return result
+def _have(rows: Sequence[Row], name: str) -> bool:
+    return any(row.get(name) is not None for row in rows)
 
 
-def _write_all(kind: Kind, task: Task, outcomes: dict[str, Outcome], folder: Path, console: Console) -> None:
-    for method, outcome in outcomes.items():
-        kind.write(task, outcome.samples, folder, method)
-        if outcome.fitted.model is not None:
-            save(outcome.fitted.model, folder / f"model-{method}")
+def _of_costs(rows: Sequence[Row]) -> str:
+    """The legend of what is in the table."""
+    lines = ["s: of training."]
+    if _have(rows, "bound"):
+        exact = " (of erdos-renyi exact)" if any(row["method"] == "erdos-renyi" for row in rows) else ""
+        lines[0] += f" nats: a bound on log p of a test graph, symmetrised over numberings{exact}."
+    if _have(rows, "kl"):
+        lines.append("KL: nats per test graph. active: how many dimensions of the latents vary over test graphs.")
+    return "\n".join(lines)
+
+
+def _write_all(
+    kind: Kind, task: Task, outcomes: dict[str, Outcome], result: dict[str, Any], folder: Path, console: Console
+) -> None:
+    """Samples and models, the result, then pictures; at last the result again, which lists all files of the run."""
+    files = [file for method, outcome in outcomes.items() for file in kind.write(task, outcome, folder, method)]
+    write_json(result | {"files": listed(files, folder)}, folder / RESULT)
     pictures = kind.draw(task, {method: outcome.samples for method, outcome in outcomes.items()}, folder)
+    write_json(result | {"files": listed([*files, *pictures], folder)}, folder / RESULT)
     console.print(f"Samples and models: {folder}; pictures: {', '.join(map(str, pictures))}", soft_wrap=True)

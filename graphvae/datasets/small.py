@@ -60,11 +60,11 @@ def small_graphs(name: str | os.PathLike[str], root: str | os.PathLike[str] | No
     Raises:
         ValueError: An unknown name, or a file that is missing or malformed.
     """
-    base, part = _with_part(os.fspath(name))
+    base, part = without_part(os.fspath(name))
     graphs, split = _stored(base, root)
     split = random_split(len(graphs)) if split is None else split
     if part is not None:
-        split = np.where(split == part, split, -1)
+        split = np.where(split == PARTS.index(part), split, -1)
     return parts_of(graphs, split)
 
 
@@ -73,9 +73,9 @@ def read_graphs(name: str | os.PathLike[str], root: str | os.PathLike[str] | Non
 
     Arguments and errors as for `small_graphs`. For samples, or sets that are not to be split.
     """
-    base, part = _with_part(os.fspath(name))
+    base, part = without_part(os.fspath(name))
     if part is not None:
-        return small_graphs(name, root)[part]
+        return small_graphs(name, root)[PARTS.index(part)]
     return _stored(base, root)[0]
 
 
@@ -84,7 +84,7 @@ def oracle(name: str | os.PathLike[str]) -> GraphGenerator | None:
 
     Nobody drew the atlas and the grids; the graphs of ego share one graph, so are not independent.
     """
-    key = _key(_with_part(os.fspath(name))[0])
+    key = _key(without_part(os.fspath(name))[0])
     drawn = PROCEDURAL | {
         "planar": generators.planar,
         "tree": generators.tree,
@@ -109,10 +109,15 @@ def atlas(max_nodes: int = 7, connected: bool = True) -> list[Data]:
     return graphs_from(graph for graph in graphs if not connected or nx.is_connected(graph))
 
 
-def _with_part(name: str) -> tuple[str, int | None]:
+def without_part(name: str) -> tuple[str, str | None]:
+    """A name or path, and the part that `NAME:train`, `NAME:val` or `NAME:test` asks for.
+
+    Raises:
+        ValueError: A file, and something else after the colon.
+    """
     base, colon, part = name.rpartition(":")
     if colon and part in PARTS:
-        return base, PARTS.index(part)
+        return base, part
     if base.endswith((".npz", ".g6")):
         raise ValueError(f"the part of '{base}' must be {', '.join(PARTS)}, got '{part}'")
     return name, None

@@ -167,7 +167,7 @@ def _texts(name: str, molecules: Graphs | Texts) -> list[str | None] | None:
         return None
     if len(molecules) == 0:
         raise ValueError(f"'{name}' must hold at least one molecule, got none")
-    wanted = Data if isinstance(molecules[0], Data) else str
+    wanted = Data if isinstance(next(iter(molecules)), Data) else str
     for row, found in enumerate(molecules):
         if not isinstance(found, wanted) and (wanted is Data or found is not None):
             kind = "a graph, as the first is" if wanted is Data else "a SMILES (str), None or a graph"

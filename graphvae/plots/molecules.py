@@ -16,18 +16,19 @@ _TITLES = {"atoms": "atoms", "bonds": "bonds", "rings": "rings, by size", "sizes
 _BONDS = {1.0: "single", 1.5: "aromatic", 2.0: "double", 3.0: "triple"}
 
 
-def generated_molecules(sets: Mapping[str, Sequence[str]], path: Path, columns: int = 6) -> None:
+def generated_molecules(sets: Mapping[str, Sequence[str]], path: Path, columns: int = 6, title: str = "") -> None:
     """Draws the first molecules of each set in a row of its own, and writes the picture to `path`.
 
     Args:
         sets: Readable SMILES by name; a set without any gets an empty row.
         path: A file name that matplotlib knows how to write.
         columns: Molecules of each set.
+        title: Above all.
     """
-    figure = new_figure(1.7 * columns + 0.6, 1.75 * len(sets) + 0.2)
+    figure = new_figure(1.7 * columns + 1.0, 1.75 * len(sets) + 0.4)
     for axes, (name, smiles) in zip(figure.subplots(len(sets), 1, squeeze=False)[:, 0], sets.items(), strict=True):
         axes.set(xticks=[], yticks=[])
-        axes.set_ylabel(name, fontsize=10)
+        axes.set_ylabel(name, fontsize=9)
         for spine in axes.spines.values():
             spine.set_visible(False)
         few = list(smiles[:columns])
@@ -36,6 +37,7 @@ def generated_molecules(sets: Mapping[str, Sequence[str]], path: Path, columns: 
             shown = np.asarray(drawing(few, columns=len(few)).convert("RGB"))
             blank[: shown.shape[0], : shown.shape[1]] = shown[:200]
             axes.imshow(blank)
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path)
 
 

@@ -76,11 +76,13 @@ class Fitted:
         sample: Draws graphs.
         model: What was trained, if anything was.
         numbers: For the row, such as the epoch that was chosen.
+        decoding: What `sample` gives to the `sample` of the model, which is not saved with it.
     """
 
     sample: Sampler
     model: GraphVAE | None = None
     numbers: Mapping[str, float | None] = field(default_factory=dict)
+    decoding: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,7 @@ def graphvae(task: MoleculeTask, run: Run, beta: float = 1.0, steps: int = 8000)
     optimizer = Adam(model.parameters(), 1e-3, fused=True)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     fit(model, Selector(train), objective, epochs=epochs, batch_size=batch_size, optimizer=optimizer, **settings)
-    sample = partial(model.sample, most_likely=True, spanning=True)
-    return Fitted(sample, model, _numbers(model, task, run, epochs))
+    return _fitted(model, task, run, epochs, {"most_likely": True, "spanning": True})
 
 
 def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 4000) -> Fitted:
@@ -104,15 +103,16 @@ def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 400
     epochs = _epochs(task, run, steps, batch_size)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     molecules.train(model, task.data, epochs, batch_size, weight, **settings)
-    return Fitted(partial(model.sample, most_likely=True), model, _numbers(model, task, run, epochs))
+    return _fitted(model, task, run, epochs, {"most_likely": True})
 
 
 METHODS: dict[str, Callable[[MoleculeTask, Run], Fitted]] = {"graphvae": graphvae, "one-shot": one_shot}
 
 
-def _numbers(model: GraphVAE, task: MoleculeTask, run: Run, epochs: int) -> dict[str, float | None]:
+def _fitted(model: GraphVAE, task: MoleculeTask, run: Run, epochs: int, decoding: dict[str, bool]) -> Fitted:
     few = Selector(task.data.test)(range(min(_ENCODED, len(task.data.test_smiles))))
-    return {"epochs": epochs, **use_of_latents(model, few, run.seed)}
+    numbers = {"epochs": epochs, **use_of_latents(model, few, run.seed)}
+    return Fitted(partial(model.sample, **decoding), model, numbers, decoding)
 
 
 def _epochs(task: MoleculeTask, run: Run, steps: int, batch_size: int) -> int:
