@@ -212,7 +212,9 @@ def test_molecules_are_generated_and_judged(tmp_path, capsys, monkeypatch):
     (tmp_path / "own.smi").write_text("CCO\nnothing\nC.C\nOCC\n")
     words = ["evaluate", str(tmp_path / "own.smi"), "--reference", data, "--train", data, "--json", str(judged)]
     assert main(words) == 0
-    own = rows_of(judged)[1]["own.smi"]
+    found = rows_of(judged)[1]
+    assert list(found) == ["train set copied", "oracle", "own.smi"]  # Of a reference that is whole nothing is held out.
+    own = found["own.smi"]
     assert (own["sanitised"], own["valid"], own["unique"]) == (0.75, 0.5, 0.5)
     for bad, message in (
         (["generate", "--dataset", data, "--kernel", "emd"], "--kernel is not for molecules"),

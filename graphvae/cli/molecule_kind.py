@@ -61,7 +61,7 @@ def _data(name: str, options: argparse.Namespace) -> Molecules:
 
 
 def _against(options: argparse.Namespace) -> MoleculeTask:
-    """Without --train the training and test parts of the reference; with it all of the reference."""
+    """Without --train the parts of the reference; with it all of the reference, of which nothing is held out then."""
     _check_options(options)
     base, part = without_part(options.reference)
     if part not in (None, "test"):
@@ -69,7 +69,7 @@ def _against(options: argparse.Namespace) -> MoleculeTask:
     data = _data(base, options)
     if options.train is not None:
         known = _all(molecules(options.train, options.root))
-        data = replace(data, train_smiles=known, test_smiles=_all(data))
+        data = replace(data, train_smiles=known, val_smiles=[], test_smiles=_all(data))
     return MoleculeTask(data)
 
 

@@ -258,7 +258,7 @@ def honesty(data: Molecules, num_graphs: int = 10_000, fcd: bool = True, seed: i
     """What a perfect memory and real molecules would score, without which no score can be read.
 
     Args:
-        data: A split set; its test part is the reference of distances.
+        data: A split set; its test part is the reference of distances, its val part, if any, what is held out.
         num_graphs: How many training molecules are copied, drawn without replacement; as many as a model is asked for,
             or all there are.
         fcd: As in `evaluate`.
@@ -273,6 +273,7 @@ def honesty(data: Molecules, num_graphs: int = 10_000, fcd: bool = True, seed: i
             **evaluate(texts, data.train_smiles, reference=data.test_smiles, fcd=fcd, canonical=True).row(),
         }
         for name, texts in (("train set copied", copied), ("held-out molecules", data.val_smiles))
+        if texts
     ]
     unknown: dict[str, Any] = dict.fromkeys(("sanitised", "valid", "unique", "novel", "vun", "aromatic"))
     rows.append(
