@@ -12,7 +12,7 @@ COLUMNS = (*SHARES, "FCD", "TV of rings", "KL, nats", "CPU min", "graphs/s")
 
 
 def table(path: Path = RESULT) -> str:
-    """Percent, mean over seeds; of one seed with the 95 % interval of validity."""
+    """Percent, mean over seeds ± their deviation; of one seed with the 95 % interval of validity."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads(path.read_text())["rows"]:
         found.setdefault(row["method"], []).append(row)
@@ -31,6 +31,8 @@ def table(path: Path = RESULT) -> str:
         cells.append(_mean([row.get("kl") for row in rows], ".1f"))
         cells.append(_mean([row["cpu_seconds"] / 60 if "cpu_seconds" in row else None for row in rows], ".0f"))
         cells.append(_mean([row.get("graphs_per_second") for row in rows], ",.0f"))
+        if len(rows) > 1:
+            method += f", {len(rows)} seeds"
         lines.append("| " + " | ".join((method, *cells)) + " |")
     return "\n".join(lines)
 
