@@ -19,6 +19,7 @@ from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges
 from graphvae.pairs import softplus
 from graphvae.sparse import at_least_single
+from graphvae.validation import check_edge_types, check_types
 
 _PAIRS = 1 << 17  # Whose scores are computed at a time.
 
@@ -163,15 +164,23 @@ class CategoricalEdges:
             edge_type: `(E,)` int64 in 0, ..., T - 1, the same in both directions.
 
         Raises:
-            ValueError: Not one type for each column of `edge_index`.
+            TypeError, ValueError: Not one type for each column of `edge_index`, no integers, out of range, or different
+                in the two directions of an edge.
         """
-        if edge_type.shape != edge_index.shape[1:]:
-            raise ValueError(
-                f"'edge_type' must have one type for each of the {edge_index.size(1)} columns of 'edge_index', got "
-                f"shape {tuple(edge_type.shape)}"
-            )
-        chosen = self.logits(edge_index).gather(1, edge_type[:, None]).squeeze(1)
+        index = self._every.index(edge_index)
+        self._check_types(edge_index, edge_type, index)
+        chosen = self.scores.index_select(0, index).gather(1, edge_type[:, None]).squeeze(1)
         return self.edge_sum(chosen, edge_index) - self.log_normalizer()
+
+    def _check_types(self, edge_index: Tensor, edge_type: Tensor, index: Tensor) -> None:
+        """In time O(E), because every step of a training comes here; what is wrong is then looked for at leisure."""
+        if isinstance(edge_type, Tensor) and edge_type.dtype == torch.int64 and edge_type.shape == index.shape:
+            # Of two directions that differ only one is kept.
+            kept = edge_type.new_empty(self._every.count).index_copy(0, index, edge_type).index_select(0, index)
+            if bool(((kept == edge_type) & (edge_type >= 0) & (edge_type < self.edge_types)).all()):
+                return
+        check_edge_types(edge_type, edge_index, self.layout.num_rows)
+        check_types(edge_type, self.edge_types)
 
     def expected_edges(self) -> Tensor:
         """The mean number of edges of each type, `(B, T)`; without gradient."""
