@@ -85,12 +85,10 @@ def node_latent_vae(
     """
     check_positive(hidden=hidden, latent=latent, layers=layers)
     graphs = featured(train)
-    if edges is None:
-        edges = IndefiniteInnerProduct(hidden, density(graphs), row_network(latent, hidden))
     return GraphVAE(
         prior=StandardNormal(latent) if prior is None else prior,
         encoder=NormalEncoder(GIN(graphs.x.size(1), hidden, layers, norm="batch_norm"), hidden, latent),
-        edges=edges,
+        edges=IndefiniteInnerProduct(hidden, density(graphs), row_network(latent, hidden)) if edges is None else edges,
         features=features,
         # One pseudo-graph of each size would be a third of all, where 128 graphs have 64 nodes each.
         sizes=EmpiricalSizes(graphs.layout.host_sizes, smoothing=0.01),
