@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from graphvae.distributions import sum_over_edges
+from graphvae.edge_distributions import IndependentEdges, sum_over_edges
 from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges
 from graphvae.pairs import softplus
@@ -32,7 +32,7 @@ def all_pairs(layout: Layout) -> Tensor:
     return layout.ptr[graph_of] + torch.stack([earlier[pair], later[pair]])
 
 
-class PairEdges:
+class PairEdges(IndependentEdges):
     r"""Independent edges with logits \(s_{ij}\) that a function gives: `p(A | Z)` of any network on pairs of nodes.
 
     Scores are computed when they are asked for, and again in the backward pass where there are many: memory is one
@@ -64,18 +64,6 @@ class PairEdges:
         else:
             found = [checkpoint(terms, pairs, use_reentrant=False) for pairs in parts]
         return self._sum(torch.cat(found))
-
-    def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
-        """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
-        return sum_over_edges(values, edge_index, self.layout, self.directed)
-
-    def log_prob(self, edge_index: Tensor) -> Tensor:
-        """Log-probability of the edges, exact over all pairs: `(B,)`.
-
-        Args:
-            edge_index: `(2, E)`, both directions of an undirected edge present.
-        """
-        return self.edge_sum(self.logits(edge_index), edge_index) - self.log_normalizer()
 
     def expected_edges(self) -> Tensor:
         """The mean number of edges, `(B,)`, undirected edges counted once; without gradient."""

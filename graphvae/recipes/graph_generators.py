@@ -14,7 +14,7 @@ from torch_geometric.data import Batch, Data
 
 from graphvae.bounds import elbo, matching_bound, permutation_bound
 from graphvae.conventions import Convention, convert
-from graphvae.distributions import BernoulliEdges
+from graphvae.edge_distributions import BernoulliEdges
 from graphvae.graphs import Selector, as_batch, batch_of, density
 from graphvae.hierarchy import GraphLevelPrior, SharedMixture
 from graphvae.layout import Layout
