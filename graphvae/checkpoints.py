@@ -49,9 +49,10 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
     """Rebuilds the module saved in the folder `path`, in evaluation mode; PyTorch's generator is left as it was.
 
     Raises:
-        ValueError: A file is missing, damaged, or not what `save` writes; the message names it.
+        ValueError: A file is missing, damaged, or not what `save` writes; the message names it. Or there is no such
+            device.
     """
-    folder = Path(path)
+    folder, device = Path(path), _device(device)
     for name in (_DESCRIPTION, _WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(f"'path' must be a folder written by graphvae.save, {folder / name} is missing")
@@ -76,6 +77,14 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in document["frozen"])
     return model.to(device).eval()
+
+
+def _device(name: torch.device | str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # The latter where PyTorch is built without CUDA.
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"'device' must be one that PyTorch sees, got '{name}' ({reason}); use 'cpu'") from error
 
 
 def _own(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphvae.backbones import run_backbone
-from graphvae.distributions import EdgeDistribution, PerGraph, PointMass
+from graphvae.distributions import PerGraph, PointMass
+from graphvae.edge_distributions import EdgeDistribution
 from graphvae.families import family
 from graphvae.graphs import field
 from graphvae.model import GraphVAE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from graphvae.distributions import BernoulliEdges, EdgeDistribution, inner_product
+from graphvae.edge_distributions import BernoulliEdges, EdgeDistribution, inner_product
 from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges
 from graphvae.pairs import softplus

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from graphvae.distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
+from graphvae.edge_distributions import BernoulliEdges, EdgeEstimator, EstimatedEdges
 from graphvae.fixed_order import FixedOrderEdges
 from graphvae.layout import Layout
 from graphvae.pair_decoders import HadamardMLP, TypedHadamardMLP, TypedInnerProduct, decoded, log_odds

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from graphvae.controls import Quadratic
-from graphvae.distributions import EdgeDistribution
+from graphvae.edge_distributions import EdgeDistribution
 from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges, Parted, parted
 from graphvae.pairs import softplus

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from graphvae.distributions import sum_over_edges
+from graphvae.edge_distributions import IndependentEdges
 from graphvae.graphs import ranks
 from graphvae.layout import Layout
 from graphvae.pairs import softplus
 from graphvae.sparse import at_least_single
 
 
-class FixedOrderEdges:
+class FixedOrderEdges(IndependentEdges):
     r"""Independent undirected edges between numbered places: `p(A | z)` of a decoder that gives each pair a logit.
 
     The pair of places i < j has the score j(j - 1)/2 + i, so that a graph of n nodes takes the first n(n - 1)/2. Node
@@ -48,18 +48,6 @@ class FixedOrderEdges:
     def log_normalizer(self) -> Tensor:
         """The sum over all pairs of softplus(s), `(B,)`: minus the log-probability of the graph without edges."""
         return torch.where(self._counts, softplus(self.scores), 0).sum(1)
-
-    def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
-        """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
-        return sum_over_edges(values, edge_index, self.layout, directed=False)
-
-    def log_prob(self, edge_index: Tensor) -> Tensor:
-        """Log-probability of the edges: `(B,)`.
-
-        Args:
-            edge_index: `(2, E)`, both directions of an undirected edge present.
-        """
-        return self.edge_sum(self.logits(edge_index), edge_index) - self.log_normalizer()
 
     def log_probs(self, edge_index: Tensor, orders: Tensor) -> Tensor:
         """Log-probability of the edges in K orders: `(K, B)`; time and memory O(K·E).

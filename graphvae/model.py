@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from graphvae.layout import Layout
 from graphvae.orderings import Ordering
 from graphvae.protocols import EdgeFactor, FeatureFactor, GraphDecoder
 from graphvae.signatures import takes
-from graphvae.validation import check_support, check_types
+from graphvae.validation import check_positive, check_support, check_types
 
 __all__ = ["EdgeFactor", "FeatureFactor", "GraphDecoder", "GraphVAE"]
 
@@ -65,6 +66,12 @@ class GraphVAE(nn.Module):
             lacking = [need for need in needs if factor is not None and not hasattr(factor, need)]
             if lacking:
                 raise TypeError(f"'{name}' must have the attribute '{lacking[0]}', {type(factor).__name__} has none")
+        widths = [getattr(part, "latent", None) for part in (prior, encoder)]
+        if all(isinstance(width, int) for width in widths) and widths[0] != widths[1]:
+            raise ValueError(
+                f"'prior' must have as many latents as the encoder gives, got {widths[0]} and {widths[1]}; give both "
+                "the same 'latent'"
+            )
         if not isinstance(orderings, Ordering | None):
             raise TypeError(f"'orderings' must be an Ordering, such as orderings.BreadthFirst(), got {orderings!r}")
         self.prior, self.encoder = prior, encoder
@@ -203,9 +210,13 @@ class GraphVAE(nn.Module):
             most_likely: Decode each latent that is drawn to its most likely graph, for a model with a `decoder`. These
                 are no draws from the model: what the decoder is unsure of goes away.
             spanning: With `most_likely`, also join every graph by its likeliest spanning tree, see `PlacedGraphs.mode`.
+
+        Raises:
+            TypeError, ValueError: No positive integer, no generator or seed, or what the model cannot do.
         """
-        if num_graphs < 1:
-            raise ValueError(f"'num_graphs' must be positive, got {num_graphs}")
+        check_positive(num_graphs=num_graphs)
+        if isinstance(generator, bool) or not isinstance(generator, torch.Generator | Integral | None):
+            raise TypeError(f"'generator' must be a torch.Generator, a seed (an integer) or None, got {generator!r}")
         if most_likely and self.decoder is None:
             raise ValueError("'most_likely' must be False for a model without a 'decoder' of whole graphs")
         if spanning and not most_likely:
@@ -213,7 +224,7 @@ class GraphVAE(nn.Module):
         if self.sizes is None and self.edges is not None:
             raise ValueError("'sizes' must be given to sample graphs, for example sizes=EmpiricalSizes(train_sizes)")
         device = next(self.parameters()).device
-        source = torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator
+        source = torch.Generator(device).manual_seed(int(generator)) if isinstance(generator, Integral) else generator
         generator = _on(device, source)
         if self.decoder is not None:
             decoded = self.decoder(self.prior(Layout.singles(num_graphs, device)).sample(generator))

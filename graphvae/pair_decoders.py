@@ -157,7 +157,8 @@ def decoded(network: nn.Module | None, z: Tensor, layout: Layout | None) -> Tens
 def log_odds(density: float) -> float:
     """The logarithm of the odds of a share of pairs, at which a bias starts."""
     if not 0 < density < 1:
-        raise ValueError(f"'density' must lie strictly between 0 and 1, got {density}; graphs without edges have none")
+        found = "graphs without edges have" if density == 0 else "complete graphs have" if density == 1 else "it is"
+        raise ValueError(f"'density' must lie strictly between 0 and 1, got {density}; {found} no odds of an edge")
     return math.log(density / (1 - density))
 
 

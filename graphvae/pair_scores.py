@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from graphvae.distributions import sum_over_edges
+from graphvae.edge_distributions import IndependentEdges, sum_over_edges
 from graphvae.layout import Layout
 from graphvae.nonedges import NonEdges
 from graphvae.pairs import softplus
 from graphvae.sparse import at_least_single
+from graphvae.validation import check_edge_types, check_types
 
 _PAIRS = 1 << 17  # Whose scores are computed at a time.
 
@@ -31,7 +32,7 @@ def all_pairs(layout: Layout) -> Tensor:
     return layout.ptr[graph_of] + torch.stack([earlier[pair], later[pair]])
 
 
-class PairEdges:
+class PairEdges(IndependentEdges):
     r"""Independent edges with logits \(s_{ij}\) that a function gives: `p(A | Z)` of any network on pairs of nodes.
 
     Scores are computed when they are asked for, and again in the backward pass where there are many: memory is one
@@ -63,18 +64,6 @@ class PairEdges:
         else:
             found = [checkpoint(terms, pairs, use_reentrant=False) for pairs in parts]
         return self._sum(torch.cat(found))
-
-    def edge_sum(self, values: Tensor, edge_index: Tensor) -> Tensor:
-        """Sums values `(E,)` of the columns of `edge_index` over each graph, `(B,)`, undirected edges once."""
-        return sum_over_edges(values, edge_index, self.layout, self.directed)
-
-    def log_prob(self, edge_index: Tensor) -> Tensor:
-        """Log-probability of the edges, exact over all pairs: `(B,)`.
-
-        Args:
-            edge_index: `(2, E)`, both directions of an undirected edge present.
-        """
-        return self.edge_sum(self.logits(edge_index), edge_index) - self.log_normalizer()
 
     def expected_edges(self) -> Tensor:
         """The mean number of edges, `(B,)`, undirected edges counted once; without gradient."""
@@ -163,15 +152,23 @@ class CategoricalEdges:
             edge_type: `(E,)` int64 in 0, ..., T - 1, the same in both directions.
 
         Raises:
-            ValueError: Not one type for each column of `edge_index`.
+            TypeError, ValueError: Not one type for each column of `edge_index`, no integers, out of range, or different
+                in the two directions of an edge.
         """
-        if edge_type.shape != edge_index.shape[1:]:
-            raise ValueError(
-                f"'edge_type' must have one type for each of the {edge_index.size(1)} columns of 'edge_index', got "
-                f"shape {tuple(edge_type.shape)}"
-            )
-        chosen = self.logits(edge_index).gather(1, edge_type[:, None]).squeeze(1)
+        index = self._every.index(edge_index)
+        self._check_types(edge_index, edge_type, index)
+        chosen = self.scores.index_select(0, index).gather(1, edge_type[:, None]).squeeze(1)
         return self.edge_sum(chosen, edge_index) - self.log_normalizer()
+
+    def _check_types(self, edge_index: Tensor, edge_type: Tensor, index: Tensor) -> None:
+        """In time O(E), because every step of a training comes here; what is wrong is then looked for at leisure."""
+        if isinstance(edge_type, Tensor) and edge_type.dtype == torch.int64 and edge_type.shape == index.shape:
+            # Of two directions that differ only one is kept.
+            kept = edge_type.new_empty(self._every.count).index_copy(0, index, edge_type).index_select(0, index)
+            if bool(((kept == edge_type) & (edge_type >= 0) & (edge_type < self.edge_types)).all()):
+                return
+        check_edge_types(edge_type, edge_index, self.layout.num_rows)
+        check_types(edge_type, self.edge_types)
 
     def expected_edges(self) -> Tensor:
         """The mean number of edges of each type, `(B, T)`; without gradient."""

@@ -36,8 +36,7 @@ class StandardNormal(nn.Module):
 
     def __init__(self, latent: int) -> None:
         super().__init__()
-        if latent < 1:
-            raise ValueError(f"'latent' must be positive, got {latent}")
+        check_positive(latent=latent)
         self.latent = latent
         self.register_buffer("zero", torch.zeros(()), persistent=False)
         self.register_buffer("one", torch.ones(()), persistent=False)

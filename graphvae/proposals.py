@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from graphvae.distributions import BernoulliEdges, EdgeDistribution, inner_product
+from graphvae.edge_distributions import BernoulliEdges, EdgeDistribution, inner_product
 from graphvae.nonedges import NonEdges
 from graphvae.pairs import softplus
 

@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from graphvae.distributions import BernoulliEdges, PerGraph
+from graphvae.distributions import PerGraph
+from graphvae.edge_distributions import BernoulliEdges
 from graphvae.fixed_order import FixedOrderEdges
 from graphvae.layout import Layout
 from graphvae.placed import PlacedGraphs

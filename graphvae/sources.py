@@ -91,6 +91,18 @@ def read(
     return Reading(few, facts, accelerator.prepare(loader))
 
 
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of the mini-batches of an epoch of `count`; a last one of one alone is joined to the one before it.
+
+    Batch normalisation has nothing to normalise in one graph.
+    """
+    full, rest = divmod(count, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if rest == 1 and full > 0:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
 class _Epochs:
     """The epochs of a source, one after another, on a device."""
 
@@ -108,18 +120,20 @@ class _Vectors:
     """Vectors in mini-batches: views of rows that are gathered for many steps at once; equal batches share a layout."""
 
     def __init__(self, whole: Batch, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
-        self.batch_size, self.generator, self.device = batch_size, generator, device
+        self.generator, self.device = generator, device
         self._x, self._checked_for = _moved(whole.x, device), whole.checked_for
+        self._sizes = batch_sizes(self._x.size(0), batch_size)
+        steps = max(1, _GATHERED // (batch_size * max(1, self._x.size(1))))
+        self._gathered = [self._sizes[first : first + steps] for first in range(0, len(self._sizes), steps)]
         self._blank: dict[int, Batch] = {}
 
     def __len__(self) -> int:
-        return -(-self._x.size(0) // self.batch_size)
+        return len(self._sizes)
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.randperm(self._x.size(0), generator=self.generator).to(self._x.device)
-        steps = max(1, _GATHERED // (self.batch_size * max(1, self._x.size(1))))
-        for rows in order.split(steps * self.batch_size):
-            for x in self._x.index_select(0, rows).to(self.device).split(self.batch_size):
+        for rows, sizes in zip(order.split([sum(sizes) for sizes in self._gathered]), self._gathered, strict=True):
+            for x in self._x.index_select(0, rows).to(self.device).split(sizes):
                 yield with_features(self._alike(x), x)
 
     def _alike(self, x: Tensor) -> Batch:
@@ -141,19 +155,20 @@ class _Selected:
     """Graphs in mini-batches, gathered from the tensors of one checked batch; a loader would cost as much again."""
 
     def __init__(self, select: Selector, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
-        self.select, self.batch_size, self.generator, self.device = select, batch_size, generator, device
+        self.select, self.generator, self.device = select, generator, device
+        self._sizes = batch_sizes(select.graphs.layout.num_graphs, batch_size)
 
     def __len__(self) -> int:
-        return -(-self.select.graphs.layout.num_graphs // self.batch_size)
+        return len(self._sizes)
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.randperm(self.select.graphs.layout.num_graphs, generator=self.generator)
-        batches = (self.select(graphs) for graphs in order.split(self.batch_size))
+        batches = (self.select(graphs) for graphs in order.split(self._sizes))
         return batches if self.device.type == "cpu" else (batch.to(self.device) for batch in batches)
 
 
 class _Graphs(Dataset[Batch]):
-    """The same for several processes, each of which takes its share of the numbers of the graphs."""
+    """The same for several processes, each of which takes its share; accelerate fills up the last mini-batches."""
 
     def __init__(self, select: Selector) -> None:
         self.select = select

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from graphvae.distributions import EstimatedEdges, drawing_from
+from graphvae.distributions import drawing_from
+from graphvae.edge_distributions import EstimatedEdges
 from graphvae.graphs import Graphs, as_batch, relabelled
 from graphvae.layout import Layout
 from graphvae.model import GraphVAE

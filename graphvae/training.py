@@ -100,7 +100,8 @@ def fit(
             `masking.LinkBatches` for a graph too large for a step, `masking.MaskedGraphs`.
         objective: `(model, batch) -> (B,)`, larger is better: a bound or one of `objectives`; or a `Schedule` of them.
         epochs: Passes over the data.
-        batch_size: Graphs or vectors per step, for a list, a tensor or a `Selector`.
+        batch_size: Graphs or vectors per step, for a list, a tensor or a `Selector`. A last one left over in an epoch
+            is joined to the step before it, because batch normalisation cannot do with one.
         optimizer: Over the model's parameters; Adam with learning rate 0.01 if None.
         scheduler: Of the learning rate of `optimizer`; stepped after every step of the optimiser, not every epoch.
         validation: Scores on validation data, for selection and early stopping.

@@ -46,10 +46,12 @@ def check_graph(graph: Data, directed: bool, alone: bool = True) -> tuple[Tensor
         raise ValueError(f"'graphs' must be on one device, got {devices}; use .to(device)")
     _check_rows(getattr(graph, "ptr", None), getattr(graph, "batch", None), num_nodes)
     edge_index = check_edges(graph.edge_index, num_nodes, directed)
-    return edge_index, _check_types(getattr(graph, "edge_type", None), edge_index, num_nodes, directed)
+    return edge_index, check_edge_types(getattr(graph, "edge_type", None), edge_index, num_nodes, directed)
 
 
-def _check_types(edge_type: Tensor | None, edge_index: Tensor, num_nodes: int, directed: bool) -> Tensor | None:
+def check_edge_types(
+    edge_type: Tensor | None, edge_index: Tensor, num_nodes: int, directed: bool = False
+) -> Tensor | None:
     """Checks the types of simple edges: whole numbers from 0, one a column, both directions alike unless `directed`."""
     if edge_type is None:
         return None
@@ -131,12 +133,26 @@ def check_positive(**numbers: int | None) -> None:
         ValueError: One is not positive.
     """
     for name, number in numbers.items():
-        if number is None:
-            continue
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise TypeError(f"'{name}' must be an integer, got {number!r}")
-        if number < 1:
+        if number is not None and _integer(name, number) < 1:
             raise ValueError(f"'{name}' must be positive, got {number}")
+
+
+def check_not_negative(**numbers: int) -> None:
+    """Checks counts given by name, of which zero is one.
+
+    Raises:
+        TypeError: One is no integer.
+        ValueError: One is negative.
+    """
+    for name, number in numbers.items():
+        if _integer(name, number) < 0:
+            raise ValueError(f"'{name}' must not be negative, got {number}")
+
+
+def _integer(name: str, number: object) -> int:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        raise TypeError(f"'{name}' must be an integer, got {number!r}")
+    return int(number)
 
 
 def check_edges(edge_index: Tensor | None, num_nodes: int, directed: bool = False) -> Tensor:

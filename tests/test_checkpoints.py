@@ -450,3 +450,11 @@ def test_no_module_of_the_library_can_unpickle_or_evaluate():
     modules = list(Path(graphvae.__file__).parent.rglob("*.py"))
     assert len(modules) > 10
     assert {str(m): found for m in modules if (found := _forbidden(m.read_text()))} == {}
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_told(device, tmp_path):
+    save(NormalEncoder(nn.Linear(2, 3), 3, 2), tmp_path)
+    with pytest.raises(ValueError, match=f"'device' must be one that PyTorch sees, got '{device}' .*; use 'cpu'"):
+        load(tmp_path, device)
+    assert load(tmp_path, torch.device("cpu")).latent == 2

@@ -1,5 +1,7 @@
 """What must fit together is checked before training, and said by name."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,8 @@ from graphvae.edges import IndefiniteInnerProduct, InnerProduct
 from graphvae.encoders import BernoulliEncoder, CategoricalEncoder, FreeNormal, NormalEncoder
 from graphvae.expectations import Enumeration
 from graphvae.features import GaussianFeatures
-from graphvae.priors import BernoulliPrior, CategoricalPrior, StandardNormal
+from graphvae.hierarchy import GraphLevelPrior, SharedMixture
+from graphvae.priors import BernoulliPrior, CategoricalPrior, Flow, NormalMixture, StandardNormal
 
 
 class _Lopsided(nn.Module):
@@ -97,9 +100,35 @@ def test_free_posteriors_train_on_the_whole_batch_they_were_made_for():
 
 def test_a_prior_of_another_width_is_refused():
     for width in (1, 5):
-        model = GraphVAE(StandardNormal(width), NormalEncoder(GCN(4, 8, 1), 8, 3), InnerProduct(0.5))
-        with pytest.raises(ValueError, match=f"'prior' must have as many latents .*, got {width} and 3"):
+        message = f"'prior' must have as many latents as the encoder gives, got {width} and 3; give both the same"
+        for prior in (
+            StandardNormal,
+            lambda d: NormalMixture(d, 2),
+            lambda d: SharedMixture(d, 4),
+            *_priors_of_graphs(),
+        ):
+            with pytest.raises(ValueError, match=message):
+                GraphVAE(prior(width), NormalEncoder(GCN(4, 8, 1), 8, 3), InnerProduct(0.5))
+        model = GraphVAE(StandardNormal(width), _Unnamed(), InnerProduct(0.5))
+        with pytest.raises(ValueError, match=message):
             fit(model, [random_graph(6, 0.4, seed=0, features=4)], epochs=1, progress=False)
+
+
+def _priors_of_graphs():
+    yield lambda latent: GraphLevelPrior(latent, 4)
+    if find_spec("zuko") is not None:
+        yield Flow
+
+
+class _Unnamed(nn.Module):
+    """An encoder that does not say how many latents it gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.ModuleList([NormalEncoder(GCN(4, 8, 1), 8, 3)])
+
+    def forward(self, x, edge_index, layout=None):
+        return self.inside[0](x, edge_index, layout)
 
 
 def test_bits_and_classes_are_not_compared():

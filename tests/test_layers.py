@@ -28,6 +28,7 @@ LAYERS = {
     "neighbors": 1,
     "masking": 2,
     "distributions": 1,
+    "edge_distributions": 1,
     "families": 1,
     "expectations": 1,
     "fixed_order": 1,

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -173,3 +174,30 @@ def test_latents_of_whole_graphs_need_a_factor_that_decodes_them():
             elbo(model, random_graph(4, 0.5, seed=0))
         with pytest.raises(ValueError, match="'z' must have one row for each of the"):
             model.sample(3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((2.5,), TypeError, "'num_graphs' must be an integer, got 2.5"),
+        (("3",), TypeError, "'num_graphs' must be an integer, got '3'"),
+        ((0,), ValueError, "'num_graphs' must be positive, got 0"),
+        ((3, 1.5), TypeError, r"'generator' must be a torch.Generator, a seed \(an integer\) or None, got 1.5"),
+        ((3, "1"), TypeError, "'generator' must be .*, got '1'"),
+        ((3, True), TypeError, "'generator' must be .*, got True"),
+    ],
+)
+def test_what_to_sample_must_be_numbers(arguments, error, message):
+    with pytest.raises(error, match=message):
+        model_with(InnerProduct(0.3), sizes=EmpiricalSizes([4])).sample(*arguments)
+
+
+def test_seeds_may_be_numpys():
+    model = model_with(InnerProduct(0.3), sizes=EmpiricalSizes([4]))
+    first, second = model.sample(np.int64(5), np.int64(7)), model.sample(5, 7)
+    assert torch.equal(first.edge_index, second.edge_index)
+
+
+def test_dimensions_of_a_prior_are_whole():
+    with pytest.raises(TypeError, match=r"'latent' must be an integer, got 2\.5"):
+        StandardNormal(2.5)

@@ -8,16 +8,17 @@ from torch.nn.functional import one_hot
 from torch_geometric.data import Data
 
 from conftest import graph_from
-from graphvae import elbo, load, save
+from graphvae import elbo, fit, load, save
 from graphvae.edges import HadamardMLP, InnerProduct
 from graphvae.evaluation.vectors import active_units
 from graphvae.graphs import as_batch, density, permute
 from graphvae.hierarchy import GraphLevelPrior, SharedMixture
+from graphvae.objectives import WarmUp
+from graphvae.recipes.fixed_order import fixed_order_vae, with_degrees
 from graphvae.recipes.node_latents import (
     node_latent_vae,
     node_types,
     row_network,
-    train_with_warm_up,
     with_structure,
 )
 
@@ -91,7 +92,7 @@ def test_it_trains_and_samples(graphs, prior, edges, tmp_path):
     model.eval()
     with torch.no_grad():
         before = torch.stack([elbo(model, graphs).mean() for _ in range(20)]).mean()
-    train_with_warm_up(model, graphs, epochs=30, progress=False, accelerator=Accelerator(cpu=True))
+    _train(model, graphs, epochs=30)
     with torch.no_grad():
         after = torch.stack([elbo(model, graphs).mean() for _ in range(20)]).mean()
     assert after > before
@@ -107,12 +108,70 @@ def test_node_types_are_part_of_a_graph_where_they_are_given(nets):
         Data(x=one_hot(torch.arange(net.num_nodes) % 2, 2).float(), edge_index=net.edge_index) for net in nets * 3
     ]
     model = node_latent_vae(graphs, features=node_types(4, 16, 2), hidden=16, latent=4, layers=2)
-    train_with_warm_up(model, graphs, epochs=5, progress=False, accelerator=Accelerator(cpu=True))
+    _train(model, graphs, epochs=5)
     drawn = model.sample(10, generator=1)
     assert torch.equal(drawn.x.sum(1), torch.ones(drawn.num_nodes))
 
 
-def test_epochs_must_be_positive(graphs):
-    model = node_latent_vae(graphs, hidden=16, latent=4, layers=2)
-    with pytest.raises(ValueError, match="'epochs' must be positive, got 0"):
-        train_with_warm_up(model, graphs, epochs=0, progress=False)
+def test_all_but_features_is_kept(nets):
+    for number, net in enumerate(nets):
+        net.edge_type = net.edge_index.sum(0) % 2
+        net.y, net.x = torch.tensor([number]), torch.zeros(net.num_nodes, 1, dtype=torch.long)
+    found, degrees = with_structure(nets, 3, steps=1), with_degrees(nets, 3)
+    for number, (graph, other, net) in enumerate(zip(found, degrees, nets, strict=True)):
+        for kept in (graph, other):
+            assert torch.equal(kept.edge_type, net.edge_type)
+            assert kept.y.item() == number
+        assert net.x.dtype == torch.long, "what was given is left as it was"
+        assert torch.equal(other.x, graph.x[:, :4])
+
+
+def test_a_batch_and_one_graph_are_taken(nets):
+    expected = with_structure(nets, 3, steps=2)
+    for graph, found in zip(expected, with_structure(as_batch(nets), 3, steps=2), strict=True):
+        assert torch.equal(graph.x, found.x)
+        assert torch.equal(graph.edge_index, found.edge_index)
+    (alone,) = with_degrees(nets[1], 3)
+    assert torch.equal(alone.x, expected[1].x[:, :4])
+
+
+@pytest.mark.parametrize("inputs", [with_structure, with_degrees])
+def test_inputs_of_what_is_no_graph_are_told(inputs, nets):
+    with pytest.raises(TypeError, match=r"'graphs\[0\]' must be a PyG Data, got Graph; see .*from_networkx"):
+        inputs([nx.path_graph(3)], 3)
+    with pytest.raises(ValueError, match="'graphs' must hold at least one graph"):
+        inputs([], 3)
+    with pytest.raises(ValueError, match="'largest' must not be negative, got -1"):
+        inputs(nets, -1)
+
+
+@pytest.mark.parametrize("name", ["steps", "eigenvectors"])
+def test_counts_of_inputs_are_not_negative(name, nets):
+    with pytest.raises(ValueError, match=f"'{name}' must not be negative, got -1"):
+        with_structure(nets, 3, **{name: -1})
+    with pytest.raises(TypeError, match=f"'{name}' must be an integer, got 1.5"):
+        with_structure(nets, 3, **{name: 1.5})
+
+
+@pytest.mark.parametrize("recipe", [node_latent_vae, lambda train, **sizes: fixed_order_vae(train, 7, **sizes)])
+def test_recipes_say_what_they_need(recipe, nets, graphs):
+    with pytest.raises(ValueError, match="'graphs' must hold at least one graph"):
+        recipe([])
+    with pytest.raises(ValueError, match=r"'train' must have node features 'x', got bare graphs; .*with_structure"):
+        recipe(nets)
+    for name in ("latent", "hidden"):
+        with pytest.raises(ValueError, match=f"'{name}' must be positive, got -1"):
+            recipe(graphs, **{name: -1})
+
+
+def test_there_are_places_for_all_nodes(graphs):
+    assert fixed_order_vae(graphs).edges.max_nodes == 7
+    for too_few, message in ((6, "size of the largest graph, got 6 for one of 7"), (0, "positive, got 0")):
+        with pytest.raises(ValueError, match=f"'max_nodes' must be .*{message}"):
+            fixed_order_vae(graphs, too_few)
+
+
+def _train(model, graphs, epochs):
+    optimizer = torch.optim.Adam(model.parameters(), 0.003, fused=True)
+    settings = {"batch_size": 32, "progress": False, "accelerator": Accelerator(cpu=True)}
+    fit(model, graphs, WarmUp(epochs // 3), epochs=epochs, optimizer=optimizer, **settings)

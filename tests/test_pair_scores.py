@@ -217,5 +217,23 @@ def test_what_does_not_fit_is_said():
             CategoricalEdges(torch.zeros(shape), Layout.single(4))
     edges = typed(Layout.single(4), 2)
     graph = next(all_edge_sets(4, False))
-    with pytest.raises(ValueError, match=r"one type for each of the 0 columns of 'edge_index', got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"'edge_type' must be \(0,\), one type >= 0 a column, got shape \(2,\)"):
         edges.log_prob(graph, torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("types", "error", "message"),
+    [
+        ([1, 0, 0, 0], ValueError, r"'edge_type' must be alike in both directions .*, it differs for \(4, 5\)"),
+        ([0, 0, 2, 2], ValueError, "'edge_type' must be in 0 to 1, as the model has it, got 2"),
+        ([0, 0, -1, -1], ValueError, r"'edge_type' must be \(4,\), one type >= 0 a column, got -1"),
+        ([0.0, 0.0, 1.0, 1.0], TypeError, "'edge_type' must be an int64 tensor .*, got torch.float64; use"),
+        (None, ValueError, "must have 'edge_type', int64 in 0 to 1"),
+    ],
+)
+def test_types_that_are_none_are_told(types, error, message):
+    edges = typed(Layout.of([4, 3]), 2)
+    edge_index = torch.tensor([[4, 5, 1, 3], [5, 4, 3, 1]])
+    assert edges.log_prob(edge_index, torch.tensor([1, 1, 0, 0])).shape == (2,)
+    with pytest.raises(error, match=message):
+        edges.log_prob(edge_index, None if types is None else torch.tensor(types))

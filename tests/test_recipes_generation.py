@@ -69,6 +69,20 @@ def test_what_cannot_be_a_task_is_told():
         task_of("mine", [graph], [], [graph], "round")
 
 
+@pytest.mark.parametrize(
+    ("net", "found"), [(nx.complete_graph(4), "all 12 pairs of nodes"), (nx.empty_graph(4), "no two nodes")]
+)
+def test_sets_of_all_edges_or_none_cannot_be_generated(net, found, tmp_path):
+    write_graphs(tmp_path / "mine.npz", GraphSplits([graph_from(net)] * 2, [], [graph_from(net)]))
+    with pytest.raises(ValueError, match=f"'mine' must have both pairs .*, {found} are joined in its training graphs"):
+        task(tmp_path / "mine.npz")
+    # Samples can be judged against them.
+    given = task_of("mine", [graph_from(net)] * 2, [], [graph_from(net)])
+    assert given.evaluate(given.test, torch.Generator())["valid"] == 1
+    with pytest.raises(ValueError, match=r"'density' must lie strictly between 0 and 1, got [01]\.0; "):
+        erdos_renyi(given, running())
+
+
 def test_honest_rows(trees):
     honesty = replace(trees, oracle=lambda n, seed: trees.train[:n]).honesty(2, 5, 0)
     whole, copied, oracle = honesty.rows

@@ -1,5 +1,6 @@
 """The GraphVAE of 2018, typed and not: it learns by matching, samples, and is saved."""
 
+import pytest
 import torch
 from torch_geometric.data import Data
 
@@ -43,3 +44,17 @@ def test_typed_graphs_get_typed_decoders():
     assert drawn.x.shape[1] == 3
     assert drawn.edge_type.shape == drawn.edge_index.shape[1:]
     assert bool(torch.isfinite(matching_bound(model, drawn)).all())
+
+
+def test_what_cannot_be_a_model_of_places_is_told():
+    bare = atlas(4)
+    graphs = with_degrees(bare, 3)
+    with pytest.raises(ValueError, match="'train' must have node features 'x', got bare graphs; "):
+        places_vae(bare)
+    for name, value, message in (
+        ("latent", -1, "positive, got -1"),
+        ("max_nodes", 0, "positive, got 0"),
+        ("max_nodes", 3, "at least the size of the largest graph, got 3 for one of 4 nodes"),
+    ):
+        with pytest.raises(ValueError, match=f"'{name}' must be {message}"):
+            places_vae(graphs, **{name: value})

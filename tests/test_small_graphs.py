@@ -294,3 +294,32 @@ def test_a_missing_set_is_told_where_to_be_and_what_else_there_is(tmp_path):
     (tmp_path / "notes").write_text("")
     with pytest.raises(ValueError, match="must be an npz or g6 file, or a folder of g6 files or of edge lists"):
         small_graphs(tmp_path / "notes")
+
+
+def test_a_missing_folder_is_made(tmp_path):
+    for write, name in ((write_graphs, "mine.npz"), (write_graph6, "mine.g6")):
+        path = tmp_path / "new" / name / name
+        write(path, [PATH])
+        assert_same(read_graphs(path), [PATH])
+        with pytest.raises(ValueError, match=r"'path' must be in a folder, got '.*mine\.(npz|g6)'"):
+            write(path / "deeper" / name, [PATH])
+
+
+def test_graph6_may_have_its_header_before_every_graph(tmp_path):
+    nets = [nx.path_graph(4), nx.empty_graph(2), nx.complete_graph(5)]
+    lines = [nx.to_graph6_bytes(net) for net in nets]
+    assert all(line.startswith(b">>graph6<<") for line in lines)
+    for content in (b"".join(lines), b">>graph6<<\n\n" + b"".join(lines)):
+        (tmp_path / "mine.g6").write_bytes(content)
+        assert_same(read_graphs(tmp_path / "mine.g6"), graphs_from(nets))
+
+
+def test_types_are_kept_where_a_graph_has_no_edges(tmp_path):
+    bare = Data(edge_index=torch.empty(2, 0).long(), num_nodes=2)
+    graphs = [bare, typed(4, 1)]
+    graphs[1].num_nodes, graphs[1].x = 4, None
+    (empty, kept) = graphs_from(graphs)
+    assert empty.edge_type.shape == (0,)
+    assert torch.equal(kept.edge_type, graphs[1].edge_type)
+    write_graphs(tmp_path / "mine.npz", graphs)
+    assert_same(read_graphs(tmp_path / "mine.npz"), [empty, kept])

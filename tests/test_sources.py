@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.nn import BatchNorm1d
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from conftest import random_graph
@@ -14,7 +15,7 @@ from graphvae.backbones import Nodewise
 from graphvae.encoders import NormalEncoder
 from graphvae.features import BernoulliFeatures
 from graphvae.priors import StandardNormal
-from graphvae.sources import read
+from graphvae.sources import batch_sizes, read
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -77,7 +78,6 @@ def test_the_elbo_of_vectors_has_the_bits_of_a_network_on_vectors():
 
 def _epochs(x, batch_size, count=2):
     reading = read(_model(x.size(1)), x, batch_size, torch.Generator().manual_seed(3), Accelerator(cpu=True))
-    assert len(reading.batches) == -(-len(x) // batch_size)
     return [list(reading.batches) for _ in range(count)]
 
 
@@ -141,3 +141,37 @@ def test_a_mini_batch_is_the_graphs_as_they_were_given():
             given = graphs[_number(found)]
             assert torch.equal(found.x, given.x)
             assert torch.equal(found.edge_index, given.edge_index)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "expected"),
+    [
+        (23, 5, [5, 5, 5, 5, 3]),
+        (20, 5, [5, 5, 5, 5]),
+        (21, 5, [5, 5, 5, 6]),
+        (6, 5, [6]),
+        (5, 5, [5]),
+        (1, 5, [1]),
+        (3, 2, [3]),
+        (2, 1, [1, 1]),
+        (1, 1, [1]),
+    ],
+)
+def test_one_left_over_is_joined_to_the_batch_before_it(count, batch_size, expected, monkeypatch):
+    monkeypatch.setattr("graphvae.sources._GATHERED", 60)
+    assert batch_sizes(count, batch_size) == expected
+    for data in (_bits(count), _graphs(count)):
+        batches = read(_model(), data, batch_size, torch.Generator(), Accelerator(cpu=True)).batches
+        assert len(batches) == len(expected)
+        found = list(batches)
+        assert [batch.num_graphs for batch in found] == expected
+        rows = torch.cat([batch.x for batch in found]).tolist()
+        given = data if isinstance(data, torch.Tensor) else torch.cat([graph.x for graph in data])
+        assert sorted(rows) == sorted(given.tolist())
+
+
+def test_batch_normalisation_trains_where_one_is_left_over():
+    model, x = _model(), _bits(21)
+    model.features.backbone.network.append(BatchNorm1d(8))
+    history = fit(model, x, epochs=2, batch_size=5, progress=False, accelerator=Accelerator(cpu=True))
+    assert len(history.objective) == 2

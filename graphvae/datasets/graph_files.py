@@ -35,7 +35,7 @@ def write_graphs(path: str | os.PathLike[str], graphs: Graphs | GraphSplits) -> 
     the columns with i < j in the order they were given, then all of them turned round.
 
     Args:
-        path: Ends in .npz; a file there is replaced.
+        path: Ends in .npz; a file there is replaced, and a folder that is missing is made.
         graphs: Undirected; of parts (`GraphSplits`) it is kept who belongs to which, as split (G,): 0, 1 or 2.
 
     Raises:
@@ -46,10 +46,6 @@ def write_graphs(path: str | os.PathLike[str], graphs: Graphs | GraphSplits) -> 
     if isinstance(graphs, GraphSplits):
         arrays["split"] = np.arange(3, dtype=np.int8).repeat([len(part) for part in graphs])
     listed = _listed(graphs)
-    types = [graph.get("edge_type") for graph in listed]
-    if any(t is None for t in types) != all(t is None for t in types):
-        place = next(k for k, t in enumerate(types) if t is None)
-        raise ValueError(f"'graphs' must all have 'edge_type' or none, graph {place} has none")
     edges = [graph.edge_index.cpu().numpy() for graph in listed]
     once = [array[0] < array[1] for array in edges]
     arrays["num_nodes"] = np.array([graph.num_nodes for graph in listed])
@@ -57,8 +53,10 @@ def write_graphs(path: str | os.PathLike[str], graphs: Graphs | GraphSplits) -> 
     arrays["edge_ptr"] = np.cumsum([0, *(kept.sum() for kept in once)])
     if listed[0].x is not None:
         arrays["x"] = torch.cat([graph.x for graph in listed]).float().cpu().numpy()
-    if types[0] is not None:
+    if "edge_type" in listed[0]:
+        types = [graph.edge_type for graph in listed]
         arrays["edge_type"] = np.concatenate([t.cpu().numpy()[kept] for t, kept in zip(types, once, strict=True)])
+    _make_folder(path)
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -67,7 +65,7 @@ def write_graph6(path: str | os.PathLike[str], graphs: Graphs) -> None:
     """Writes the structure of graphs, not their features, as graph6: one graph a line, which many programs read.
 
     Args:
-        path: Ends in .g6; a file there is replaced.
+        path: Ends in .g6; a file there is replaced, and a folder that is missing is made.
         graphs: Undirected.
 
     Raises:
@@ -75,13 +73,22 @@ def write_graph6(path: str | os.PathLike[str], graphs: Graphs) -> None:
     """
     path = _ending_in(".g6", path)
     lines = (encoded(int(graph.num_nodes or 0), graph.edge_index.cpu().numpy()) for graph in _listed(graphs))
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    content = b"".join(line + b"\n" for line in lines)
+    _make_folder(path)
+    path.write_bytes(content)
 
 
 def _ending_in(suffix: str, path: str | os.PathLike[str]) -> Path:
     if Path(path).suffix != suffix:
         raise ValueError(f"'path' must end in {suffix}, got '{path}'")
     return Path(path)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"'path' must be in a folder, got '{path}' ({error.strerror})") from error
 
 
 def _listed(graphs: Graphs | GraphSplits) -> list[Data]:
@@ -163,12 +170,13 @@ def _read_folder(path: Path) -> list[Data]:
 
 
 def _graph6_of(path: Path) -> Iterator[Data]:
-    lines = path.read_bytes().removeprefix(b">>graph6<<").splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        line = line.strip().removeprefix(b">>graph6<<")  # networkx puts it before every graph.
+        if not line:
             continue
         try:
-            size, once = decoded(line.strip())
+            size, once = decoded(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
         yield joined([size], [once])[0]

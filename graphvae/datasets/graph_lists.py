@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 
 from graphvae.validation import check_collation
@@ -38,12 +37,7 @@ def graphs_from(graphs: Iterable[Data | nx.Graph]) -> list[Data]:
     listed = [
         _from_networkx(graph, place) if isinstance(graph, nx.Graph) else graph for place, graph in enumerate(graphs)
     ]
-    checked = check_collation(listed, directed=False)
-    for place, (graph, kept) in enumerate(zip(listed, checked, strict=True)):
-        types = getattr(graph, "edge_type", None)
-        if types is not None:
-            kept.edge_type = _checked_types(types, kept, place)
-    return checked
+    return check_collation(listed, directed=False)
 
 
 def _from_networkx(graph: nx.Graph, place: int) -> Data:
@@ -61,20 +55,6 @@ def _from_networkx(graph: nx.Graph, place: int) -> Data:
         )
     once = once.sort(0).values
     return Data(edge_index=torch.cat([once, once.flip(0)], 1), num_nodes=len(number))
-
-
-def _checked_types(types: Tensor, graph: Data, place: int) -> Tensor:
-    edges, size = graph.edge_index, int(graph.num_nodes or 0)
-    where = f"'graphs[{place}]': 'edge_type'"
-    if not isinstance(types, Tensor) or types.shape != edges.shape[1:] or types.dtype != torch.int64:
-        shape = (tuple(types.shape), types.dtype) if isinstance(types, Tensor) else type(types).__name__
-        raise ValueError(f"{where} must be ({edges.size(1)},) int64, one for each column of 'edge_index', got {shape}")
-    there, back = (edges[0] * size + edges[1]).argsort(), (edges[1] * size + edges[0]).argsort()
-    if bool((types < 0).any()):
-        raise ValueError(f"{where} must not be negative, got {int(types.min())}")
-    if not torch.equal(types[there], types[back]):
-        raise ValueError(f"{where} must be alike in both directions of an edge")
-    return types
 
 
 def cut(

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 from torch import Tensor
 
 from graphvae.datasets.splits import LinkSplit
-from graphvae.distributions import BernoulliEdges
+from graphvae.edge_distributions import BernoulliEdges
 from graphvae.fixed_order import FixedOrderEdges
 from graphvae.graphs import Graphs
 from graphvae.model import GraphVAE

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphvae.distributions import BernoulliEdges, PointMass
+from graphvae.distributions import PointMass
+from graphvae.edge_distributions import BernoulliEdges
 from graphvae.fixed_order import FixedOrderEdges
 from graphvae.graphs import Graphs
 from graphvae.model import GraphVAE

@@ -13,49 +13,55 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GIN
 from torch_geometric.nn.aggr import MeanAggregation
-from torch_geometric.transforms import OneHotDegree
 
 from graphvae.colours import refined
 from graphvae.edges import DenseEdges
 from graphvae.encoders import NormalEncoder
-from graphvae.graphs import as_batch, density
+from graphvae.graphs import Graphs, as_batch, density
 from graphvae.model import GraphVAE
 from graphvae.orderings import Ordering
 from graphvae.priors import EmpiricalSizes, StandardNormal
+from graphvae.recipes.node_latents import with_structure
+from graphvae.recipes.training_graphs import featured, places_for
+from graphvae.validation import check_positive
 
 
-def with_degrees(graphs: Sequence[Data], largest: int) -> list[Data]:
-    """The graphs with the degree of each node, one-hot up to `largest`, as its features: all a bare graph has."""
-    transform = OneHotDegree(largest)
-    return [transform(Data(edge_index=graph.edge_index, num_nodes=graph.num_nodes)) for graph in graphs]
+def with_degrees(graphs: Graphs, largest: int) -> list[Data]:
+    """The graphs with the degree of each node, one-hot, as its features: `node_latents.with_structure` without more."""
+    return with_structure(graphs, largest)
 
 
 def fixed_order_vae(
-    train: Sequence[Data], max_nodes: int, orderings: Ordering | None = None, hidden: int = 64, latent: int = 8
+    train: Graphs, max_nodes: int | None = None, orderings: Ordering | None = None, hidden: int = 64, latent: int = 8
 ) -> GraphVAE:
     """An invariant encoder (GIN, mean over nodes), one normal latent, and an MLP to a logit for every pair of places.
 
     Args:
         train: With features, for the density of edges and the sizes.
-        max_nodes: Places.
+        max_nodes: Places, as many as the largest graph has nodes if None.
         orderings: r(order | G), kept in the model.
         hidden: Width of the encoder; the decoder is four times as wide.
         latent: Dimension of the latent.
+
+    Raises:
+        TypeError, ValueError: Graphs without features, or with more nodes than places; numbers that are not positive.
     """
-    wide = 4 * hidden
+    check_positive(hidden=hidden, latent=latent)
+    graphs, wide = featured(train), 4 * hidden
     network = nn.Sequential(nn.Linear(latent, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
     return GraphVAE(
         prior=StandardNormal(latent),
-        encoder=NormalEncoder(graph_network(train, hidden), hidden, latent, pool=MeanAggregation()),
-        edges=DenseEdges(max_nodes, wide, density(train), network),
-        sizes=EmpiricalSizes([int(graph.num_nodes or 0) for graph in train]),
+        encoder=NormalEncoder(graph_network(graphs, hidden), hidden, latent, pool=MeanAggregation()),
+        edges=DenseEdges(places_for(graphs, max_nodes), wide, density(graphs), network),
+        sizes=EmpiricalSizes(graphs.layout.host_sizes),
         orderings=orderings,
     )
 
 
-def graph_network(graphs: Sequence[Data], hidden: int, layers: int = 3) -> nn.Module:
+def graph_network(graphs: Graphs, hidden: int, layers: int = 3) -> nn.Module:
     """A GIN from the features of the graphs to `hidden` columns."""
-    return GIN(graphs[0].num_features, hidden, layers)
+    check_positive(hidden=hidden, layers=layers)
+    return GIN(featured(graphs).x.size(1), hidden, layers)
 
 
 def split(graphs: Sequence[Data], held_out: int, seed: int) -> tuple[list[Data], list[Data]]:

@@ -112,9 +112,12 @@ def task(
         kernels: Of the discrepancies.
 
     Raises:
-        ValueError: No such set, rule, or no graphs for training or testing.
+        ValueError: No such set, rule, or no graphs for training or testing; or all pairs of nodes are joined in the
+            training graphs, or none.
     """
-    return task_of(os.fspath(dataset), *small_graphs(dataset, root), rule, kernels)
+    found = task_of(os.fspath(dataset), *small_graphs(dataset, root), rule, kernels)
+    _check_density(found)
+    return found
 
 
 def task_of(
@@ -134,6 +137,18 @@ def task_of(
     if rule not in RULES:
         raise ValueError(f"'rule' must be one of {', '.join(RULES)}, got '{rule}'")
     return GraphTask(Path(name).stem, train, val, test, rule, oracle(name), kernels)
+
+
+def _check_density(found: GraphTask) -> None:
+    """Every method starts at the odds of an edge."""
+    train = as_batch(found.train)
+    joined, pairs = train.edge_index.size(1) // 2, int(train.layout.num_pairs.sum())
+    if not 0 < joined < pairs:
+        edges = "no two nodes" if joined == 0 else f"all {pairs} pairs of nodes"
+        raise ValueError(
+            f"'{found.name}' must have both pairs of nodes that are joined and pairs that are not, {edges} are joined "
+            "in its training graphs; there is nothing to learn but sizes, choose another set"
+        )
 
 
 def rule_of(name: str, train: Graphs) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from torch_geometric.data import Batch, Data
 
 from graphvae.bounds import elbo, matching_bound, permutation_bound
 from graphvae.conventions import Convention, convert
-from graphvae.distributions import BernoulliEdges
+from graphvae.edge_distributions import BernoulliEdges
 from graphvae.graphs import Selector, as_batch, batch_of, density
 from graphvae.hierarchy import GraphLevelPrior, SharedMixture
 from graphvae.layout import Layout
 from graphvae.model import GraphVAE
 from graphvae.objectives import WarmUp
 from graphvae.orderings import BreadthFirst
+from graphvae.pair_decoders import log_odds
 from graphvae.priors import EmpiricalSizes
 from graphvae.recipes.comparison import Fitted, Run, use_of_latents
 from graphvae.recipes.fixed_order import fixed_order_vae, split
@@ -29,6 +29,7 @@ from graphvae.recipes.generation import GraphTask
 from graphvae.recipes.node_latents import node_latent_vae, with_structure
 from graphvae.recipes.places import places_vae
 from graphvae.recipes.seeded import seeded
+from graphvae.sources import batch_sizes
 from graphvae.training import Objective, Schedule, Validation, fit
 
 STEPS = 600
@@ -40,12 +41,11 @@ _ORDERS, _SCORED_ORDERS = 8, 32
 
 def erdos_renyi(task: GraphTask, run: Run) -> Fitted:
     """Sizes as in the training set, and every pair joined with its density: what a model must beat."""
-    sizes, share = _sizes(task), density(task.train)
-    log_odds = torch.tensor(math.log(share / (1 - share)))
+    sizes, bias = _sizes(task), torch.tensor(log_odds(density(task.train)))
 
     def edges(layout: Layout) -> BernoulliEdges:
         nothing = torch.zeros(layout.num_rows, 1)
-        return BernoulliEdges(nothing, nothing, log_odds, layout)
+        return BernoulliEdges(nothing, nothing, bias, layout)
 
     def sample(num_graphs: int, generator: torch.Generator) -> Batch:
         layout = Layout.of(sizes().sample(num_graphs, generator))
@@ -155,9 +155,7 @@ def _trained(model: GraphVAE, task: GraphTask, run: Run, inputs: _Inputs, plan: 
     # Isomorphic graphs stay together, lest copies of the training graphs choose the epoch.
     train, val = (task.train, task.val) if task.val else split(task.train, len(task.train) // 5, run.seed)
     held_out, test = (_inside(part, task, inputs) for part in (val, task.test))
-    # Batch normalisation in a decoder needs more than one graph in the last batch of an epoch.
-    batch_size = next(size for size in itertools.count(plan.batch_size) if len(train) % size != 1)
-    epochs = max(1, round((run.steps or STEPS) / math.ceil(len(train) / batch_size)))
+    epochs = max(1, round((run.steps or STEPS) / len(batch_sizes(len(train), plan.batch_size))))
 
     def score(model: GraphVAE) -> float:
         return _mean_bound(plan.bound, model, held_out, run.seed)
@@ -167,7 +165,7 @@ def _trained(model: GraphVAE, task: GraphTask, run: Run, inputs: _Inputs, plan: 
         Selector(as_batch(inputs(train))),
         plan.during(epochs),
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=plan.batch_size,
         optimizer=Adam(model.parameters(), plan.rate),
         validation=Validation(score, every=max(1, epochs // 20)) if held_out else None,
         seed=run.seed,

@@ -22,7 +22,7 @@ from torch_geometric.utils import to_scipy_sparse_matrix
 from graphvae.backbones import GraphConvolution, Propagation, Stack
 from graphvae.bounds import elbo
 from graphvae.datasets.splits import LinkSplit
-from graphvae.distributions import BernoulliEdges
+from graphvae.edge_distributions import BernoulliEdges
 from graphvae.edges import InnerProduct
 from graphvae.encoders import NormalEncoder, PointEncoder
 from graphvae.evaluation.links import Calibration, Scores, calibration, predict, ranking

@@ -11,30 +11,25 @@ exchangeable latent-position model: they differ by chance, not in kind. `hierarc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable
 
 import torch
-from accelerate import Accelerator
-from rich.progress import Progress
 from torch import Tensor, nn
-from torch.optim import Adam
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GIN
 
 from graphvae.edges import IndefiniteInnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.features import CategoricalFeatures
-from graphvae.graphs import as_batch, density
+from graphvae.graphs import Graphs, as_batch, density
 from graphvae.model import EdgeFactor, FeatureFactor, GraphVAE
-from graphvae.objectives import WarmUp
 from graphvae.priors import EmpiricalSizes, StandardNormal
-from graphvae.training import History, fit
-from graphvae.validation import check_positive
-
-RATE = 0.003
+from graphvae.recipes.training_graphs import featured
+from graphvae.validation import check_not_negative, check_positive
 
 
-def with_structure(graphs: Sequence[Data], largest: int, steps: int = 0, eigenvectors: int = 0) -> list[Data]:
+def with_structure(graphs: Graphs, largest: int, steps: int = 0, eigenvectors: int = 0) -> list[Data]:
     """The graphs with what their edges say of each node as its features, the input of an encoder.
 
     Degrees, one-hot up to `largest` (larger ones as that); the probabilities that a random walk of 2, ..., `steps` + 1
@@ -43,27 +38,30 @@ def with_structure(graphs: Sequence[Data], largest: int, steps: int = 0, eigenve
     two signs, of which the one with the larger sum of cubes is taken. A bound holds for any encoder, and so with them.
 
     Args:
-        graphs: Undirected; `x` is not looked at.
+        graphs: Undirected; `x` is not looked at but replaced, all else, such as `edge_type` and `y`, is kept.
         largest: Degree.
         steps: How many probabilities.
         eigenvectors: How many; zeros where a graph has fewer. Their mean square is 1.
+
+    Raises:
+        TypeError, ValueError: As `as_batch`; or a number is negative.
     """
-    bare = as_batch([Data(edge_index=graph.edge_index, num_nodes=graph.num_nodes) for graph in graphs])
-    adjacency = _dense_adjacency(bare)
-    degree = adjacency.sum(2)
-    one_hot = nn.functional.one_hot(degree.long().clamp(max=largest), largest + 1).to(degree.dtype)
-    parts = [
-        one_hot,
-        _return_probabilities(adjacency, steps),
-        _eigenvectors(adjacency, bare.layout.sizes, eigenvectors),
-    ]
-    x = torch.cat(parts, 2)[bare.layout.batch, bare.layout.places]
-    rows = x.split(bare.layout.host_sizes)
-    return [Data(x=part, edge_index=graph.edge_index) for part, graph in zip(rows, graphs, strict=True)]
+    check_not_negative(largest=largest, steps=steps, eigenvectors=eigenvectors)
+    found = [_without_x(graph) for graph in _separate(graphs)]
+    batch = as_batch(found)
+    layout, degree = batch.layout, torch.bincount(batch.edge_index[0], minlength=batch.layout.num_rows)
+    parts = [nn.functional.one_hot(degree.clamp(max=largest), largest + 1).to(torch.get_default_dtype())]
+    if steps or eigenvectors:
+        adjacency = _dense_adjacency(batch)
+        more = [_return_probabilities(adjacency, steps), _eigenvectors(adjacency, layout.sizes, eigenvectors)]
+        parts.append(torch.cat(more, 2)[layout.batch, layout.places])
+    for graph, x in zip(found, torch.cat(parts, 1).split(layout.host_sizes), strict=True):
+        graph.x = x
+    return found
 
 
 def node_latent_vae(
-    train: Sequence[Data],
+    train: Graphs,
     prior: nn.Module | None = None,
     edges: EdgeFactor | None = None,
     features: FeatureFactor | None = None,
@@ -81,14 +79,19 @@ def node_latent_vae(
         hidden: Width.
         latent: Dimension of the latents.
         layers: Of the GIN.
+
+    Raises:
+        TypeError, ValueError: Graphs without features, numbers that are not positive, or a prior of other dimensions.
     """
+    check_positive(hidden=hidden, latent=latent, layers=layers)
+    graphs = featured(train)
     return GraphVAE(
-        prior=prior or StandardNormal(latent),
-        encoder=NormalEncoder(GIN(train[0].num_features, hidden, layers, norm="batch_norm"), hidden, latent),
-        edges=edges or IndefiniteInnerProduct(hidden, density(train), row_network(latent, hidden)),
+        prior=StandardNormal(latent) if prior is None else prior,
+        encoder=NormalEncoder(GIN(graphs.x.size(1), hidden, layers, norm="batch_norm"), hidden, latent),
+        edges=IndefiniteInnerProduct(hidden, density(graphs), row_network(latent, hidden)) if edges is None else edges,
         features=features,
         # One pseudo-graph of each size would be a third of all, where 128 graphs have 64 nodes each.
-        sizes=EmpiricalSizes([int(graph.num_nodes or 0) for graph in train], smoothing=0.01),
+        sizes=EmpiricalSizes(graphs.layout.host_sizes, smoothing=0.01),
     )
 
 
@@ -102,39 +105,25 @@ def node_types(latent: int, hidden: int, types: int) -> CategoricalFeatures:
     return CategoricalFeatures(GIN(latent, hidden, 2), hidden, types)
 
 
-def train_with_warm_up(
-    model: GraphVAE,
-    train: Sequence[Data],
-    epochs: int = 500,
-    batch_size: int = 32,
-    seed: int = 0,
-    progress: bool | Progress = True,
-    accelerator: Accelerator | None = None,
-) -> History:
-    """Trains on the ELBO, with a KL divergence whose weight grows over the first third of the epochs.
-
-    `evaluation.vectors.active_units(model, train)` shows afterwards which latents the decoder does not use.
-    """
-    check_positive(epochs=epochs)
-    return fit(
-        model,
-        list(train),
-        WarmUp(max(1, epochs // 3)),
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=Adam(model.parameters(), RATE, fused=True),
-        seed=seed,
-        progress=progress,
-        accelerator=accelerator,
-    )
-
-
 def _last(hidden: int) -> nn.Linear:
     """Small at first, so that the odds of edges begin near those of the density."""
     layer = nn.Linear(hidden, hidden)
     with torch.no_grad():
         layer.weight.mul_(0.3)
     return layer
+
+
+def _separate(graphs: Graphs) -> Iterable[Data]:
+    if isinstance(graphs, Batch):
+        return graphs.to_data_list()
+    return [graphs] if isinstance(graphs, Data) else graphs
+
+
+def _without_x(graph: Data) -> Data:
+    bare = copy.copy(graph)
+    if isinstance(graph, Data):  # What is not is told by `as_batch`.
+        bare.num_nodes, bare.x = graph.num_nodes, None
+    return bare
 
 
 def _dense_adjacency(graphs: Batch) -> Tensor:

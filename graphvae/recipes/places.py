@@ -7,25 +7,25 @@ nodes. Trained by `bounds.matching_bound`, which sums what the paper averages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
-from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GraphConv, RGCNConv
 
 from graphvae.backbones import GatedSum, Stack
 from graphvae.decoders import DenseGraph
 from graphvae.encoders import NormalEncoder
-from graphvae.graphs import as_batch, density, field
+from graphvae.graphs import Graphs, density, field
 from graphvae.model import GraphVAE
 from graphvae.priors import StandardNormal
+from graphvae.recipes.training_graphs import featured, places_for
+from graphvae.validation import check_positive
 
 _POOLED = 128
 
 
 def places_vae(
-    train: Sequence[Data] | Batch,
+    train: Graphs,
     latent: int = 40,
     prior: nn.Module | None = None,
     node_types: bool = False,
@@ -41,8 +41,12 @@ def places_vae(
         prior: p(z), standard normal if None.
         node_types: Whether x is one-hot types of nodes, which are then part of the graph; else only the encoder sees x.
         max_nodes: Places, as many as the largest graph has nodes if None.
+
+    Raises:
+        TypeError, ValueError: Graphs without features, or with more nodes than places; numbers that are not positive.
     """
-    graphs = as_batch(train)
+    check_positive(latent=latent)
+    graphs = featured(train)
     types = field(graphs, "edge_type")
     edge_types = 0 if types is None else max(2, int(types.max()) + 1)
     columns = graphs.x.size(1)
@@ -51,7 +55,7 @@ def places_vae(
         prior=StandardNormal(latent) if prior is None else prior,
         encoder=NormalEncoder(_encoder(columns, edge_types), _POOLED, latent, pool=GatedSum(64, _POOLED)),
         decoder=DenseGraph(
-            max_nodes or max(graphs.layout.host_sizes),
+            places_for(graphs, max_nodes),
             512,
             density(graphs),
             node_types=columns if node_types else 0,
