@@ -14,9 +14,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from graphvae.edge_distributions import BernoulliEdges, EstimatedEdges
 from graphvae.families import family
 from graphvae.layout import Layout
+from graphvae.pair_scores import CategoricalEdges
 from graphvae.sparse import at_least_single
 
-__all__ = ["BernoulliEdges", "EstimatedEdges", "PerGraph", "PointMass", "TableOfSizes", "drawing_from"]
+__all__ = [
+    "BernoulliEdges",
+    "CategoricalEdges",
+    "EstimatedEdges",
+    "PerGraph",
+    "PointMass",
+    "TableOfSizes",
+    "drawing_from",
+]
 
 
 class PerGraph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from graphvae.objectives import WarmUp
 from graphvae.recipes import molecules, places
 from graphvae.recipes.comparison import Fitted, Honesty, Row, Run, use_of_latents
 from graphvae.recipes.seeded import seeded
+from graphvae.sources import batch_sizes
 from graphvae.training import fit
 
 _ENCODED = 1000  # Test molecules whose latents are looked at.
@@ -116,4 +116,4 @@ def _fitted(model: GraphVAE, task: MoleculeTask, run: Run, epochs: int, decoding
 
 
 def _epochs(task: MoleculeTask, run: Run, steps: int, batch_size: int) -> int:
-    return max(1, round((run.steps or steps) / math.ceil(len(task.data.train_smiles) / batch_size)))
+    return max(1, round((run.steps or steps) / len(batch_sizes(len(task.data.train_smiles), batch_size))))

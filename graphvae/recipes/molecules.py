@@ -27,6 +27,7 @@ from graphvae.graphs import Selector, density
 from graphvae.model import GraphVAE
 from graphvae.objectives import ValencePenalty
 from graphvae.priors import Flow
+from graphvae.sources import batch_sizes
 from graphvae.training import History, Objective, fit
 
 _RATE = 1.5e-3
@@ -84,7 +85,7 @@ def train(
 ) -> History:
     """Trains with a learning rate that rises and falls; `settings` are those of `fit`, its seed among them."""
     optimizer = Adam(model.parameters(), _RATE, fused=True)
-    steps = epochs * -(-data.train.num_graphs // batch_size)
+    steps = epochs * len(batch_sizes(data.train.num_graphs, batch_size))
     scheduler = OneCycleLR(optimizer, _RATE, total_steps=steps)
     course = Course(data.alphabet, epochs, weight=weight)
     settings |= {"optimizer": optimizer, "scheduler": scheduler, "epochs": epochs, "batch_size": batch_size}
