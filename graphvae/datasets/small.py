@@ -148,7 +148,10 @@ def _stored(name: str, root: str | os.PathLike[str] | None) -> Stored:
 def _missing(name: str, key: str, place: Path) -> str:
     if place.suffix == ".g6":
         return f"no data set '{name}'; put a graph6 file, one graph on each line, at {place}"
-    message = f"no data set '{name}'; put an npz file of plain arrays at {place}"
+    message = (
+        f"no data set '{name}'; put an npz file of plain arrays at {place}, or name the folder that has it in the "
+        "environment variable GRAPHVAE_DATA, or as 'root' (--root)"
+    )
     if f"{key}_procedural" in PROCEDURAL:
         return f"{message}, or use {key}-procedural, which needs none"
     return message
