@@ -52,7 +52,7 @@ def test_the_root_is_the_argument_else_the_variable(tmp_path, monkeypatch):
     assert len(small_graphs("mine").train) == 2
     assert len(small_graphs("mine", tmp_path / "argument").train) == 4
     where = tmp_path / "variable" / "graphs" / "other.npz"
-    with pytest.raises(ValueError, match=f"^no data set 'other'; put an npz file of plain arrays at {where}, or name the"):
+    with pytest.raises(ValueError, match=f"^no data set 'other'; put an npz file of plain arrays at {where}, or"):
         small_graphs("other")
 
 

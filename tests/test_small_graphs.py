@@ -287,7 +287,7 @@ def test_nothing_leaks_between_the_parts_of_the_atlas():
 
 
 def test_a_missing_set_is_told_where_to_be_and_what_else_there_is(tmp_path):
-    with pytest.raises(ValueError, match=r"put an npz file of plain arrays at .*planar.npz, or .*, or use planar-procedural"):
+    with pytest.raises(ValueError, match=r"npz file of plain arrays at .*planar.npz, or .*, or use planar-procedural"):
         small_graphs("planar", tmp_path)
     with pytest.raises(ValueError, match=r"put a graph6 file, one graph on each line, at .*a.g6$"):
         small_graphs(tmp_path / "a.g6")
