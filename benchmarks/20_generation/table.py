@@ -51,8 +51,9 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
 def _costs(rows: list[dict[str, Any]]) -> list[str]:
     names = {"nats": "bound", "KL": "kl", "s": "seconds", "graphs/s": "graphs_per_second"}
     found = {title: _mean([row.get(name) for row in rows], COSTS[title]) for title, name in names.items()}
-    active = [f"{row['active_units']} of {row['latent']}" for row in rows if "latent" in row]
-    return [found["nats"], found["KL"], ", ".join(active), found["s"], found["graphs/s"]]
+    active = ", ".join(str(row["active_units"]) for row in rows if "latent" in row)
+    active += f" of {rows[0]['latent']}" if active else ""
+    return [found["nats"], found["KL"], active, found["s"], found["graphs/s"]]
 
 
 def _mean(values: list[float | None], form: str) -> str:
