@@ -36,6 +36,7 @@ LAYERS = {
     "protocols": 2,
     "decoders": 2,
     "matching": 1,
+    "neighbour_maxima": 1,
     "pair_scores": 1,
     "proposals": 1,
     "controls": 1,
