@@ -27,6 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 SAMPLES = 10_000
 METHODS: dict[str, Callable[[MoleculeTask, Run], Any]] = {
     "GraphVAE of 2018": graphvae,
+    "GraphVAE of 2018, weight 0.2": partial(graphvae, beta=0.2),
     "GraphVAE of 2018, weight 0.05": partial(graphvae, beta=0.05),
     "one-shot VAE": one_shot,
     "one-shot VAE, no penalty": partial(one_shot, weight=0.0),
