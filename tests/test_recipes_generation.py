@@ -16,9 +16,18 @@ from graphvae.datasets.small import atlas
 from graphvae.evaluation.graphs import EARTH_MOVERS, wilson
 from graphvae.graphs import as_batch
 from graphvae.isomorphism import isomorphism_classes
-from graphvae.recipes.comparison import Run, compare, drawn, finite, graphs_per_second, judged, pooled
+from graphvae.recipes.comparison import (
+    Run,
+    compare,
+    drawn,
+    finite,
+    graphs_per_second,
+    judged,
+    pooled,
+)
 from graphvae.recipes.generation import RULES, GraphTask, structure, task, task_of
 from graphvae.recipes.graph_generators import METHODS, erdos_renyi, unsuitable
+from graphvae.recipes.node_latents import with_structure
 
 
 def running(steps=None, seed=0):
@@ -199,3 +208,14 @@ def test_many_samples_are_drawn_some_at_a_time(trees):
     assert asked == [250, 250, 50], "one batch before the clock starts"
     with pytest.raises(ValueError, match="'size'"):
         judged(sample, trees, 1, 0, 0)
+
+
+def test_the_noise_of_scores_is_not_what_a_prior_began_as():
+    """Else it is where the components are, and divergences estimated there are too low."""
+    given = task("atlas-5")
+    fitted = METHODS["node-mixture"](given, running(steps=30))
+    test = with_structure(given.test, 4, steps=8)
+    with torch.no_grad():
+        q = fitted.model.posterior(test)
+        fresh = torch.stack([q.kl(fitted.model.prior(q.layout), q.rsample()).mean() for _ in range(100)])
+    assert abs(fitted.numbers["kl"] - fresh.mean()) < 4 * fresh.std()

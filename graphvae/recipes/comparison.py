@@ -163,7 +163,7 @@ def graphs_per_second(sample: Sampler, count: int, device: torch.device) -> floa
 @torch.no_grad()
 def use_of_latents(model: GraphVAE, graphs: Graphs, seed: int) -> dict[str, float]:
     """How many dimensions of the latents vary over graphs, of how many, and the KL divergence in nats per graph."""
-    with seeded(seed):
+    with seeded(seed, scoring=True):
         q = model.posterior(graphs)
         kl = q.kl(model.prior(q.layout), q.rsample()).mean().item()
     active = active_units(model, graphs)
@@ -205,7 +205,7 @@ def _mean(values: Sequence[Any]) -> Any:
 
 
 def _spread(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     return stdev(known) if len(known) > 1 else None
 
 
