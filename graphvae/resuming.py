@@ -99,8 +99,9 @@ class RunFolder:
 
     def _check(self, latest: dict[str, Any], epochs: int) -> None:
         for name, value in self.settings.items():
-            if latest["settings"][name] != value:
-                raise ValueError(f"its '{name}' is {latest['settings'][name]}, not {value}")
+            found = latest["settings"].get(name)
+            if found != value:
+                raise ValueError(f"its '{name}' is {found}, not {value}")
         if latest["epoch"] > epochs:
             raise ValueError(f"it has {latest['epoch']} epochs, more than the {epochs} asked for")
 

@@ -139,6 +139,7 @@ def fit(
     run = None
     if folder is not None:
         settings: dict[str, int | str] = {"seed": seed, "batch_size": batch_size, "data": fingerprint(*reading.facts)}
+        settings["steps_per_epoch"] = len(reading.batches)
         run = RunFolder(Path(folder), accelerator, settings | _rule_of(optimizer, scheduler))
     training = _Objective(model, objective)
     step, optimizer, scheduler = accelerator.prepare(training, optimizer, scheduler)

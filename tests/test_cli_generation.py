@@ -150,6 +150,11 @@ def test_training_graphs_may_be_given(tmp_path):
         (["evaluate", "encoder", "--reference", "atlas-5"], "encoder holds NormalEncoder"),
         (["generate", "--dataset", "atlas-9"], "no data set or file 'atlas-9'; names are atlas, atlas-2 to atlas-7"),
         (["generate", "--dataset", "own.g6"], "testing; of 3 it has 3 and 0. A set without parts is split if it has 5"),
+        (
+            ["generate", "--dataset", "complete.g6"],
+            "'complete' must have both pairs of nodes that are joined",
+        ),
+        (["generate", "--dataset", "empty.g6"], "no two nodes are joined in its training graphs"),
         (["evaluate", "own.g6", "--reference", "own.g6"], "for training and for testing; of 3 it has 3 and 0"),
         (["evaluate", "own.g6", "--reference", "atlas-5", "--most-likely"], "--most-likely is for SAMPLES that are"),
         (["evaluate", "own.g6:all", "--reference", "atlas-5"], "own.g6"),
@@ -160,6 +165,8 @@ def test_training_graphs_may_be_given(tmp_path):
 def test_bad_input_is_one_line_and_status_two(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_graph6("own.g6", atlas(3))
+    write_graph6("complete.g6", graphs_from([nx.complete_graph(4)] * 20))
+    write_graph6("empty.g6", graphs_from([nx.empty_graph(4)] * 20))
     np.savez("damaged.npz", num_nodes=np.array([2]))
     if "encoder" in words:
         from graphvae import save
@@ -215,7 +222,11 @@ def test_molecules_are_generated_and_judged(tmp_path, capsys, monkeypatch):
     found = rows_of(judged)[1]
     assert list(found) == ["train set copied", "oracle", "own.smi"]  # Of a reference that is whole nothing is held out.
     own = found["own.smi"]
-    assert (own["sanitised"], own["valid"], own["unique"]) == (0.75, 0.5, 0.5)
+    assert (own["sanitised"], own["valid"], own["unique"], own["novel"]) == (0.75, 0.5, 0.5, 0)
+    for known, novel in (("OCC", 0), ("CCN", 1)):
+        (tmp_path / "tiny.smi").write_text(f"{known}\n")  # Too few for parts, which are not needed.
+        assert main([*words[:4], "--train", str(tmp_path / "tiny.smi"), *words[-2:]]) == 0
+        assert rows_of(judged)[1]["own.smi"]["novel"] == novel
     for bad, message in (
         (["generate", "--dataset", data, "--kernel", "emd"], "--kernel is not for molecules"),
         (["evaluate", "missing.smi", "--reference", data], "no file missing.smi of samples"),
@@ -263,9 +274,9 @@ def test_a_saved_model_of_molecules_is_drawn_from_as_generate_did(chains, capsys
                 assert own[name] == before[method][name]
             assert ("spanning tree" in capsys.readouterr().out) == (method == "graphvae")
     words = ["evaluate", str(chains / "out" / "model-graphvae"), "--reference", str(chains / "set.smi"), *json_]
-    assert main([*words, "--most-likely"]) == 0
-    assert "model-graphvae: each latent is decoded to its likeliest graph." in capsys.readouterr().out
-    assert rows_of(chains / "rows.json")[1]["model-graphvae"]["valid"] < before["graphvae"]["valid"]
+    assert main([*words, "--most-likely"]) == 0  # As generate did, and so with the tree.
+    assert "spanning tree" in capsys.readouterr().out
+    assert rows_of(chains / "rows.json")[1]["model-graphvae"]["valid"] == before["graphvae"]["valid"]
     assert main([*words, "--no-most-likely"]) == 0
     assert "model-graphvae: a graph is drawn for each latent." in capsys.readouterr().out
 

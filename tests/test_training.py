@@ -56,6 +56,7 @@ LINKS = LinkBatches(_graph(13, 3), batch_size=5, fanouts=(2, 2))
 DATA = {
     "one graph": GRAPHS[4],
     "list": GRAPHS,
+    "one left over": GRAPHS[:9],
     "vectors": VECTORS,
     "link batches": LINKS,
     "masks": MaskedGraphs(GRAPHS, 0.4),
@@ -237,7 +238,8 @@ def _check_equal_runs(a, b):
 @pytest.mark.parametrize(("part", "epochs", "call"), [("objective", 6, 4), ("objective", 20, 15), ("score", 6, 2)])
 def test_interrupted_run_continues_bit_for_bit(name, part, epochs, call, tmp_path):
     whole = _run(tmp_path / "whole", DATA[name], epochs)
-    steps = {"one graph": 1, "list": 3, "vectors": 8, "link batches": 3, "masks": 1}[name] if part == "objective" else 1
+    per_epoch = {"one graph": 1, "list": 3, "one left over": 2, "vectors": 8, "link batches": 3, "masks": 1}
+    steps = per_epoch[name] if part == "objective" else 1
     stopping = {part: _stopping({"objective": elbo, "score": _score}[part], (call - 1) * steps + 1)}
     with pytest.raises(StopError):
         _run(tmp_path / "parts", DATA[name], epochs, **stopping)

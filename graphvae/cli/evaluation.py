@@ -44,7 +44,8 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--most-likely",
         action=argparse.BooleanOptionalAction,
-        help="decode each latent of a saved model to its likeliest graph, or draw one (default: as generate did)",
+        help="decode each latent of a saved model to its likeliest graph, or draw one (default: as generate did, a "
+        "spanning tree of likely edges added where it was)",
     )
     parser.set_defaults(run=_evaluate, out=None)
 
@@ -62,7 +63,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         honesty = task.honesty(1, max(counts), options.seed)
     rows = finite([*honesty.rows, *found])
     size = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-    size += " graphs" + " in each file" * (len(sets) > 1)
+    size += " graphs" + " in each file" * (len(sets) > 1) + ", as one draw"
     console.print(kind.table(task, rows, f"{options.samples}: {size}, against {options.reference}"))
     console.print("\n".join([kind.legend(task, honesty.test_in_train), *(note for one in sets for note in one.notes)]))
     protocol = {"samples": str(options.samples), "reference": options.reference, "train_set": options.train}
@@ -93,7 +94,7 @@ def _from_model(options: argparse.Namespace, kind: Kind, task: Task, device: tor
         raise ValueError(f"--most-likely is for models with a decoder of whole graphs, {folder} holds one without")
     saved = kind.of_model(model, folder, task)
     decoding: Mapping[str, bool] = saved.decoding
-    if options.most_likely is not None:
+    if options.most_likely is not None and options.most_likely != decoding.get("most_likely", False):
         decoding = {"most_likely": options.most_likely}
     generator = torch.Generator().manual_seed(options.seed)
     samples = drawn(partial(model.sample, **decoding), options.num_graphs or task.size, generator)

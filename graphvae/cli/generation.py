@@ -33,7 +33,8 @@ def add_commands(commands: Commands) -> None:
     )
     parser.add_argument("--dataset", default="atlas", metavar="NAME|FILE", help=f"{names} (default: atlas)")
     parser.add_argument("--method", action="append", metavar="NAME", help="repeatable (default: some that suit)")
-    steps = f"optimiser steps of a training (default: {GRAPHS.steps}; for molecules by method)"
+    default = f"default: {GRAPHS.steps}; for molecules by method"
+    steps = f"optimiser steps of a training, rounded to whole epochs, at least one ({default})"
     parser.add_argument("--steps", type=int, metavar="N", help=steps)
     draws = f"how often samples are drawn (default: {GRAPHS.draws}; of molecules {MOLECULES.draws})"
     parser.add_argument("--draws", type=int, metavar="K", help=draws)

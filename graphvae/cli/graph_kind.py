@@ -50,7 +50,7 @@ def _task(options: argparse.Namespace) -> GraphTask:
     kernels = _kernels(options)
     train, val, test = small_graphs(options.dataset, options.root)
     _check_parts(options.dataset, train, test, len(train) + len(val) + len(test))
-    return generation.task_of(options.dataset, train, val, test, options.valid, kernels)
+    return generation.trainable(generation.task_of(options.dataset, train, val, test, options.valid, kernels))
 
 
 def _against(options: argparse.Namespace) -> GraphTask:

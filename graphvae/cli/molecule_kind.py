@@ -25,7 +25,7 @@ from graphvae.cli.kinds import (
     short,
 )
 from graphvae.datasets import molecules, write_graphs
-from graphvae.datasets.molecules import DATASETS, Molecules, is_smiles_file, read_smiles
+from graphvae.datasets.molecules import DATASETS, Molecules, all_smiles, is_smiles_file, read_smiles
 from graphvae.datasets.small import without_part
 from graphvae.datasets.smiles import Alphabet, to_smiles
 from graphvae.model import GraphVAE
@@ -68,13 +68,9 @@ def _against(options: argparse.Namespace) -> MoleculeTask:
         raise ValueError(f"--reference must be test molecules, got {options.reference}; use {base}")
     data = _data(base, options)
     if options.train is not None:
-        known = _all(molecules(options.train, options.root))
-        data = replace(data, train_smiles=known, val_smiles=[], test_smiles=_all(data))
+        whole = data.train_smiles + data.val_smiles + data.test_smiles
+        data = replace(data, train_smiles=all_smiles(options.train, options.root), val_smiles=[], test_smiles=whole)
     return MoleculeTask(data)
-
-
-def _all(data: Molecules) -> list[str]:
-    return data.train_smiles + data.val_smiles + data.test_smiles
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -100,21 +100,33 @@ def molecules(
         ImportError: rdkit is not installed.
         ValueError: An unknown name, or data that is not there, malformed or too little.
     """
-    name = os.fspath(name)
-    path = Path(name)
-    if is_smiles_file(path):
-        source = _Source(path.name.partition(".")[0], (path,), str(path))
-    elif name.lower() in DATASETS:
-        source = DATASETS[name.lower()](data_root(root))
-    else:
-        known = ", ".join(DATASETS)
-        raise ValueError(f"unknown data set '{name}': use {known}, or the path of a smi or csv file of SMILES")
+    source = _source(name, root)
     table = _cached(source, progress)
     try:
         read = encode(table, alphabet or source.alphabet, max_atoms, lambda: _all_rows(source))
         return _split(source, table, read, seed)
     except ValueError as error:
         raise ValueError(f"{source.description}: {error}") from error
+
+
+def all_smiles(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[str]:
+    """The canonical SMILES of the different molecules of a set, whole and not in parts; arguments as for `molecules`.
+
+    Raises:
+        ImportError, ValueError: As `molecules`.
+    """
+    return list(dict.fromkeys(_cached(_source(name, root), progress=True).smiles.astype(str).tolist()))
+
+
+def _source(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> _Source:
+    name = os.fspath(name)
+    path = Path(name)
+    if is_smiles_file(path):
+        return _Source(path.name.partition(".")[0], (path,), str(path))
+    if name.lower() in DATASETS:
+        return DATASETS[name.lower()](data_root(root))
+    known = ", ".join(DATASETS)
+    raise ValueError(f"unknown data set '{name}': use {known}, or the path of a smi or csv file of SMILES")
 
 
 @dataclass(frozen=True)

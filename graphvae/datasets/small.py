@@ -138,7 +138,8 @@ def _stored(name: str, root: str | os.PathLike[str] | None) -> Stored:
     if name.endswith((".npz", ".g6")):
         places = [Path(name)]
     else:  # A folder last: one that happens to be called planar is not meant.
-        places = [*(folder / f"{name}.npz" for folder in (data_root(root) / "graphs", data_root(root))), Path(name)]
+        file = f"{key if key in FILES else name}.npz"
+        places = [data_root(root) / "graphs" / file, data_root(root) / file, Path(name)]
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise ValueError(_missing(name, key, places[0]))

@@ -115,9 +115,7 @@ def task(
         ValueError: No such set, rule, or no graphs for training or testing; or all pairs of nodes are joined in the
             training graphs, or none.
     """
-    found = task_of(os.fspath(dataset), *small_graphs(dataset, root), rule, kernels)
-    _check_density(found)
-    return found
+    return trainable(task_of(os.fspath(dataset), *small_graphs(dataset, root), rule, kernels))
 
 
 def task_of(
@@ -139,8 +137,12 @@ def task_of(
     return GraphTask(Path(name).stem, train, val, test, rule, oracle(name), kernels)
 
 
-def _check_density(found: GraphTask) -> None:
-    """Every method starts at the odds of an edge."""
+def trainable(found: GraphTask) -> GraphTask:
+    """The task, if its training graphs have odds of an edge, at which every method starts.
+
+    Raises:
+        ValueError: All pairs of nodes are joined in the training graphs, or none.
+    """
     train = as_batch(found.train)
     joined, pairs = train.edge_index.size(1) // 2, int(train.layout.num_pairs.sum())
     if not 0 < joined < pairs:
@@ -149,6 +151,7 @@ def _check_density(found: GraphTask) -> None:
             f"'{found.name}' must have both pairs of nodes that are joined and pairs that are not, {edges} are joined "
             "in its training graphs; there is nothing to learn but sizes, choose another set"
         )
+    return found
 
 
 def rule_of(name: str, train: Graphs) -> str:
