@@ -51,6 +51,8 @@ def test_the_root_is_the_argument_else_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAPHVAE_DATA", str(tmp_path / "variable"))
     assert len(small_graphs("mine").train) == 2
     assert len(small_graphs("mine", tmp_path / "argument").train) == 4
+    store(tmp_path / "argument" / "community_small.npz")
+    assert len(small_graphs("community-small", tmp_path / "argument").train) == 2
     where = tmp_path / "variable" / "graphs" / "other.npz"
     with pytest.raises(ValueError, match=f"^no data set 'other'; put an npz file of plain arrays at {where}, or"):
         small_graphs("other")
