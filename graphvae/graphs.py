@@ -55,6 +55,13 @@ def as_batch(graphs: Graphs, directed: bool = False) -> Batch:
     return batch_of(graphs.x, edge_index, layout, directed, edge_type=edge_type)
 
 
+def as_list(graphs: Graphs) -> list[Data]:
+    """The graphs one by one, of which nothing is checked."""
+    if isinstance(graphs, Batch):
+        return graphs.to_data_list()
+    return [graphs] if isinstance(graphs, Data) else list(graphs)
+
+
 def field(graphs: Data, name: str) -> Any:
     """What a graph or batch holds under a name, or None: PyG's attributes take ten times as long."""
     return graphs._store._mapping.get(name)

@@ -103,6 +103,11 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
     return sizes
 
 
+def epochs_of(steps: int, count: int, batch_size: int) -> int:
+    """How many epochs of `count` come nearest to a number of steps; at least one."""
+    return max(1, round(steps / len(batch_sizes(count, batch_size))))
+
+
 class _Epochs:
     """The epochs of a source, one after another, on a device."""
 

@@ -15,7 +15,7 @@ from graphvae.backbones import Nodewise
 from graphvae.encoders import NormalEncoder
 from graphvae.features import BernoulliFeatures
 from graphvae.priors import StandardNormal
-from graphvae.sources import batch_sizes, read
+from graphvae.sources import batch_sizes, epochs_of, read
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -168,6 +168,15 @@ def test_one_left_over_is_joined_to_the_batch_before_it(count, batch_size, expec
         rows = torch.cat([batch.x for batch in found]).tolist()
         given = data if isinstance(data, torch.Tensor) else torch.cat([graph.x for graph in data])
         assert sorted(rows) == sorted(given.tolist())
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "batch_size", "expected"),
+    [(600, 100, 32, 150), (10, 33, 32, 10), (10, 34, 32, 5), (1, 100, 10, 1), (16, 100, 10, 2)],
+)
+def test_epochs_are_those_that_come_nearest_to_a_number_of_steps(steps, count, batch_size, expected):
+    """One left over makes no step of its own, and one epoch is the least there is."""
+    assert epochs_of(steps, count, batch_size) == expected
 
 
 def test_batch_normalisation_trains_where_one_is_left_over():

@@ -55,6 +55,14 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"cannot write to the folder {folder} ({error.strerror})") from error
 
 
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """Checks options that are counts."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+
+
 def accelerator_of(device: str) -> Accelerator:
     """The accelerator of `--device`.
 

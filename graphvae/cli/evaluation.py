@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from graphvae.checkpoints import load
-from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
+from graphvae.cli.common import Commands, accelerator_of, check_outputs, check_positive, common_options, new_console
 from graphvae.cli.decoding import in_words
 from graphvae.cli.kinds import Kind, SampleSet
-from graphvae.cli.shared import add_data_options, check_positive, kind_of, result_of
+from graphvae.cli.shared import add_data_options, kind_of, result_of
 from graphvae.model import GraphVAE
 from graphvae.recipes.comparison import Row, Task, drawn, finite, pooled
 

@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
+from graphvae.cli.common import Commands, accelerator_of, check_outputs, check_positive, common_options, new_console
 from graphvae.cli.decoding import in_words
 from graphvae.cli.graph_kind import GRAPHS, NAMES
 from graphvae.cli.kinds import Kind, new_table, short
 from graphvae.cli.molecule_kind import MOLECULES
 from graphvae.cli.outputs import RESULT, earlier_files, listed, remove
-from graphvae.cli.shared import add_data_options, check_positive, kind_of, result_of
+from graphvae.cli.shared import add_data_options, kind_of, result_of
 from graphvae.datasets.molecules import DATASETS
 from graphvae.recipes.comparison import Honesty, Outcome, Row, Run, Task, compare, finite
 from graphvae.recipes.reporting import write_json
@@ -82,13 +82,11 @@ def _chosen(asked: Sequence[str] | None, kind: Kind, task: Task) -> tuple[list[s
     for method in asked or ():
         if method not in kind.methods:
             raise ValueError(f"--method must be one of {', '.join(kind.methods)}, got {method}")
-        if why := kind.unsuitable(method, task):
-            raise ValueError(why)
-    methods = list(dict.fromkeys(asked or kind.usual))
-    left_out = [why for method in methods if (why := kind.unsuitable(method, task))]
-    return [method for method in methods if not kind.unsuitable(method, task)], [
-        f"Left out: {why}." for why in left_out
-    ]
+    reasons = {method: kind.unsuitable(method, task) for method in asked or kind.usual}
+    left_out = [why for why in reasons.values() if why]
+    if asked and left_out:
+        raise ValueError(left_out[0])
+    return [method for method, why in reasons.items() if not why], [f"Left out: {why}." for why in left_out]
 
 
 def _run_all(

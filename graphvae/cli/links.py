@@ -16,7 +16,7 @@ from rich.table import Table
 from torch_geometric.data import Data
 
 from graphvae import plots
-from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
+from graphvae.cli.common import Commands, accelerator_of, check_outputs, check_positive, common_options, new_console
 from graphvae.datasets import LinkSplit, citation, standard_library
 from graphvae.graphs import as_batch
 from graphvae.recipes import link_prediction
@@ -66,8 +66,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _link_prediction(options: argparse.Namespace) -> None:
-    if options.splits < 1:
-        raise ValueError(f"--splits must be positive, got {options.splits}")
+    check_positive(options, "splits")
     data = standard_library() if options.dataset == _IMPORTS else citation(options.dataset, options.root)
     _compare(options, data)
 

@@ -32,14 +32,6 @@ def kind_of(dataset: str) -> Kind:
     return next(kind for kind in KINDS if kind.suits(dataset))
 
 
-def check_positive(options: argparse.Namespace, *names: str) -> None:
-    """Checks options that are counts."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
-
-
 def result_of(
     options: argparse.Namespace, kind: Kind, task: Task, protocol: Row, honesty: Honesty, rows: list[Row]
 ) -> dict[str, Any]:

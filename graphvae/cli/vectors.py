@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from graphvae import plots
-from graphvae.cli.common import Commands, accelerator_of, check_outputs, common_options, new_console
+from graphvae.cli.common import Commands, accelerator_of, check_outputs, check_positive, common_options, new_console
 from graphvae.cli.figures import FIGURES, Figure
 from graphvae.datasets.vectors import Samples, vectors
 from graphvae.recipes.reporting import document, write_json
@@ -83,10 +83,7 @@ def _drawn(figure: Figure, data: Samples | None, options: argparse.Namespace, pa
 
 
 def _compare(options: argparse.Namespace) -> None:
-    for name in ("latent", "steps"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be positive, got {value}")
+    check_positive(options, "latent", "steps")
     accelerator = accelerator_of(options.device)
     data = vectors(options.dataset or "digits", options.root)
     task = Task(data, options.seed, accelerator, options.latent, steps=options.steps or STEPS)

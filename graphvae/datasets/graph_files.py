@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from graphvae.collation import alike
 from graphvae.datasets.folders import check_edge_array, read_arrays
 from graphvae.datasets.graph6 import decoded, encoded
 from graphvae.datasets.graph_lists import GraphSplits, cut, graphs_from, joined
-from graphvae.graphs import Graphs
+from graphvae.graphs import Graphs, as_list
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Stored: TypeAlias = tuple[list[Data], Array | None]
@@ -92,11 +92,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _listed(graphs: Graphs | GraphSplits) -> list[Data]:
-    if isinstance(graphs, Batch):
-        return graphs_from(graphs.to_data_list())
-    if isinstance(graphs, Data):
-        return graphs_from([graphs])
-    return graphs_from(chain(*graphs) if isinstance(graphs, GraphSplits) else graphs)
+    return graphs_from(chain(*graphs) if isinstance(graphs, GraphSplits) else as_list(graphs))
 
 
 def read_file(path: Path) -> Stored:

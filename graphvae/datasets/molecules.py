@@ -115,7 +115,7 @@ def all_smiles(name: str | os.PathLike[str], root: str | os.PathLike[str] | None
     Raises:
         ImportError, ValueError: As `molecules`.
     """
-    return list(dict.fromkeys(_cached(_source(name, root), progress=True).smiles.astype(str).tolist()))
+    return _different(_cached(_source(name, root), progress=True))
 
 
 def _source(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> _Source:
@@ -166,7 +166,7 @@ DATASETS: dict[str, Callable[[Path], _Source]] = {"nci": _nci, "qm9": _qm9}
 
 
 def _split(source: _Source, table: MoleculeTable, read: ReadMolecules, seed: int) -> Molecules:
-    number = {text: place for place, text in enumerate(dict.fromkeys(table.smiles.astype(str).tolist()))}
+    number = {text: place for place, text in enumerate(_different(table))}
     group = torch.tensor([number[text] for text in read.smiles])
     count = len(number)
     if count < 3:
@@ -211,6 +211,10 @@ def _cached(source: _Source, progress: bool) -> MoleculeTable:
         table = parse(rows, report)
     store_arrays(path, **table._asdict())
     return table
+
+
+def _different(table: MoleculeTable) -> list[str]:
+    return list(dict.fromkeys(table.smiles.astype(str).tolist()))
 
 
 def _all_rows(source: _Source) -> list[str]:

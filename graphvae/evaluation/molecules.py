@@ -126,6 +126,7 @@ def evaluate(
     share = {name: counts[name] / of[name] if of[name] else None for name in counts}
     failures = Counter(reason for reason in reasons if reason is not None)
     failures += Counter({DISCONNECTED: len(sane) - len(valid)})
+    parsed = _parsed(valid)
     return Evaluation(
         num_graphs=len(texts),
         sanitised=len(sane) / len(texts),
@@ -136,8 +137,8 @@ def evaluate(
         counts=counts,
         intervals={name: wilson(counts[name], of[name], _LEVEL) for name in counts if of[name]},
         failures=dict(failures.most_common()),
-        distances=distances(valid, real) if valid and real else {},
-        aromatic=_aromatic(valid),
+        distances=_between(_histograms(parsed), histograms(real)) if valid and real else {},
+        aromatic=_aromatic(parsed),
         fcd=_fcd(valid, real) if fcd else Fcd(None, "not asked for"),
     )
 
@@ -200,32 +201,39 @@ def distances(first: Sequence[str], second: Sequence[str]) -> dict[str, float]:
     Atoms are told apart by element and charge, bonds as single, double, triple or aromatic, rings by size (a molecule
     without one counts once, as that), sizes by the number of heavy atoms.
     """
-    one, other = histograms(first), histograms(second)
-    return {name: _total_variation(one[name], other[name]) for name in one}
+    return _between(histograms(first), histograms(second))
 
 
 def histograms(smiles: Sequence[str]) -> dict[str, Counter[Any]]:
     """Counts of `atoms` by atomic number and charge, `bonds` by order (1.5 if aromatic), `rings` by size, `sizes`."""
+    return _histograms(_parsed(smiles))
+
+
+def _parsed(smiles: Sequence[str]) -> list[Any]:
     chem = rdkit()
-    found: dict[str, Counter[Any]] = {name: Counter() for name in ("atoms", "bonds", "rings", "sizes")}
     with rdkit("rdBase").BlockLogs():
-        for text in smiles:
-            molecule = chem.MolFromSmiles(text)
-            found["atoms"].update((atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in molecule.GetAtoms())
-            found["bonds"].update(bond.GetBondTypeAsDouble() for bond in molecule.GetBonds())
-            found["rings"].update([len(ring) for ring in molecule.GetRingInfo().AtomRings()] or [0])
-            found["sizes"][molecule.GetNumAtoms()] += 1
+        return [chem.MolFromSmiles(text) for text in smiles]
+
+
+def _histograms(molecules: Sequence[Any]) -> dict[str, Counter[Any]]:
+    found: dict[str, Counter[Any]] = {name: Counter() for name in ("atoms", "bonds", "rings", "sizes")}
+    for molecule in molecules:
+        found["atoms"].update((atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in molecule.GetAtoms())
+        found["bonds"].update(bond.GetBondTypeAsDouble() for bond in molecule.GetBonds())
+        found["rings"].update([len(ring) for ring in molecule.GetRingInfo().AtomRings()] or [0])
+        found["sizes"][molecule.GetNumAtoms()] += 1
     return found
 
 
-def _aromatic(valid: Sequence[str]) -> float | None:
+def _aromatic(molecules: Sequence[Any]) -> float | None:
     """The share with an aromatic atom."""
-    if not valid:
+    if not molecules:
         return None
-    chem = rdkit()
-    with rdkit("rdBase").BlockLogs():
-        molecules = [chem.MolFromSmiles(text) for text in valid]
-    return sum(any(atom.GetIsAromatic() for atom in molecule.GetAtoms()) for molecule in molecules) / len(valid)
+    return sum(any(atom.GetIsAromatic() for atom in molecule.GetAtoms()) for molecule in molecules) / len(molecules)
+
+
+def _between(one: dict[str, Counter[Any]], other: dict[str, Counter[Any]]) -> dict[str, float]:
+    return {name: _total_variation(one[name], other[name]) for name in one}
 
 
 def _total_variation(one: Counter[Any], other: Counter[Any]) -> float:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import networkx as nx
 import numpy as np
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from graphvae.evaluation.graphs import GraphStatistics, graph_statistics
-from graphvae.graphs import Graphs
+from graphvae.graphs import Graphs, as_list
 from graphvae.plots.figures import COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def generated_graphs(
     figure = new_figure(2.0 * columns + 0.4, 2.1 * len(sets) + 0.4)
     all_axes = figure.subplots(len(sets), columns, squeeze=False)
     for row, (name, graphs), colour in zip(all_axes, sets.items(), _colours(len(sets)), strict=True):
-        few = _listed(graphs)[:columns]
+        few = as_list(graphs)[:columns]
         right = (marked or {}).get(name, [True] * len(few))
         for axes in row[len(few) :]:
             axes.set_axis_off()
@@ -88,12 +88,6 @@ def graph_statistics_compared(
 
 def _colours(count: int) -> list[str]:
     return [("#444444", *COLOURS)[k % (len(COLOURS) + 1)] for k in range(count)]
-
-
-def _listed(graphs: Graphs) -> list[Data]:
-    if isinstance(graphs, Batch):
-        return graphs.to_data_list()
-    return [graphs] if isinstance(graphs, Data) else list(graphs)
 
 
 def _draw(axes: Axes, graph: Data, colour: str, valid: bool) -> None:

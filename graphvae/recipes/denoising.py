@@ -36,6 +36,7 @@ from graphvae.model import GraphVAE
 from graphvae.objectives import denoising
 from graphvae.priors import StandardNormal
 from graphvae.recipes.seeded import seeded
+from graphvae.sources import batch_sizes
 from graphvae.training import fit
 
 SPIRAL_NOISE = 0.06
@@ -143,7 +144,7 @@ def train(
     progress: bool | Progress = True,
 ) -> GraphVAE:
     """Trains `model` in place to denoise vectors `(N, F)`, and returns it. Arguments as for `fit`."""
-    steps = -(-len(x) // plan.batch_size)
+    steps = len(batch_sizes(len(x), plan.batch_size))
     epochs = max(1, plan.steps // steps)
     optimizer = Adam(model.parameters(), plan.rate, fused=True)
     scheduler = CosineAnnealingLR(optimizer, epochs * steps)

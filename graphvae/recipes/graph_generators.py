@@ -29,7 +29,7 @@ from graphvae.recipes.generation import GraphTask
 from graphvae.recipes.node_latents import node_latent_vae, with_structure
 from graphvae.recipes.places import places_vae
 from graphvae.recipes.seeded import seeded
-from graphvae.sources import batch_sizes
+from graphvae.sources import epochs_of
 from graphvae.training import Objective, Schedule, Validation, fit
 
 STEPS = 600
@@ -155,7 +155,7 @@ def _trained(model: GraphVAE, task: GraphTask, run: Run, inputs: _Inputs, plan: 
     # Isomorphic graphs stay together, lest copies of the training graphs choose the epoch.
     train, val = (task.train, task.val) if task.val else split(task.train, len(task.train) // 5, run.seed)
     held_out, test = (_inside(part, task, inputs) for part in (val, task.test))
-    epochs = max(1, round((run.steps or STEPS) / len(batch_sizes(len(train), plan.batch_size))))
+    epochs = epochs_of(run.steps or STEPS, len(train), plan.batch_size)
 
     def score(model: GraphVAE) -> float:
         return _mean_bound(plan.bound, model, held_out, run.seed)

@@ -19,7 +19,7 @@ from graphvae.objectives import WarmUp
 from graphvae.recipes import molecules, places
 from graphvae.recipes.comparison import Fitted, Honesty, Row, Run, use_of_latents
 from graphvae.recipes.seeded import seeded
-from graphvae.sources import batch_sizes
+from graphvae.sources import epochs_of
 from graphvae.training import fit
 
 _ENCODED = 1000  # Test molecules whose latents are looked at.
@@ -80,7 +80,7 @@ def graphvae(task: MoleculeTask, run: Run, beta: float = 1.0, steps: int = 8000)
     train, batch_size = task.data.train, 128
     with seeded(run.seed):
         model = places.places_vae(train, latent=40, node_types=True)
-    epochs = _epochs(task, run, steps, batch_size)
+    epochs = epochs_of(run.steps or steps, len(task.data.train_smiles), batch_size)
     objective = WarmUp(max(1, epochs // 4), matching_bound, beta=beta)
     optimizer = Adam(model.parameters(), 1e-3, fused=True)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
@@ -100,7 +100,7 @@ def one_shot(task: MoleculeTask, run: Run, weight: float = 2.0, steps: int = 400
     batch_size = 128 if len(task.data.train_smiles) < _SMALL else 512
     with seeded(run.seed):
         model = molecules.molecule_vae(task.data)
-    epochs = _epochs(task, run, steps, batch_size)
+    epochs = epochs_of(run.steps or steps, len(task.data.train_smiles), batch_size)
     settings: dict[str, Any] = {"seed": run.seed, "progress": run.progress, "accelerator": run.accelerator}
     molecules.train(model, task.data, epochs, batch_size, weight, **settings)
     return _fitted(model, task, run, epochs, {"most_likely": True})
@@ -113,7 +113,3 @@ def _fitted(model: GraphVAE, task: MoleculeTask, run: Run, epochs: int, decoding
     few = Selector(task.data.test)(range(min(_ENCODED, len(task.data.test_smiles))))
     numbers = {"epochs": epochs, **use_of_latents(model, few, run.seed)}
     return Fitted(partial(model.sample, **decoding), model, numbers, decoding)
-
-
-def _epochs(task: MoleculeTask, run: Run, steps: int, batch_size: int) -> int:
-    return max(1, round((run.steps or steps) / len(batch_sizes(len(task.data.train_smiles), batch_size))))

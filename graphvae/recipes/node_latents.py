@@ -12,7 +12,6 @@ exchangeable latent-position model: they differ by chance, not in kind. `hierarc
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch_geometric.nn import GIN
 from graphvae.edges import IndefiniteInnerProduct
 from graphvae.encoders import NormalEncoder
 from graphvae.features import CategoricalFeatures
-from graphvae.graphs import Graphs, as_batch, density
+from graphvae.graphs import Graphs, as_batch, as_list, density
 from graphvae.model import EdgeFactor, FeatureFactor, GraphVAE
 from graphvae.priors import EmpiricalSizes, StandardNormal
 from graphvae.recipes.training_graphs import featured
@@ -47,7 +46,7 @@ def with_structure(graphs: Graphs, largest: int, steps: int = 0, eigenvectors: i
         TypeError, ValueError: As `as_batch`; or a number is negative.
     """
     check_not_negative(largest=largest, steps=steps, eigenvectors=eigenvectors)
-    found = [_without_x(graph) for graph in _separate(graphs)]
+    found = [_without_x(graph) for graph in as_list(graphs)]
     batch = as_batch(found)
     layout, degree = batch.layout, torch.bincount(batch.edge_index[0], minlength=batch.layout.num_rows)
     parts = [nn.functional.one_hot(degree.clamp(max=largest), largest + 1).to(torch.get_default_dtype())]
@@ -111,12 +110,6 @@ def _last(hidden: int) -> nn.Linear:
     with torch.no_grad():
         layer.weight.mul_(0.3)
     return layer
-
-
-def _separate(graphs: Graphs) -> Iterable[Data]:
-    if isinstance(graphs, Batch):
-        return graphs.to_data_list()
-    return [graphs] if isinstance(graphs, Data) else graphs
 
 
 def _without_x(graph: Data) -> Data:

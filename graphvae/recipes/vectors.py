@@ -28,6 +28,7 @@ from graphvae.priors import StandardNormal
 from graphvae.recipes.distortions import Distortion, of_distorted
 from graphvae.recipes.measuring import measured
 from graphvae.recipes.seeded import seeded
+from graphvae.sources import batch_sizes, epochs_of
 from graphvae.training import Objective, Validation, fit
 
 STEPS, BATCH, RATE = 3000, 100, 5e-3
@@ -262,9 +263,9 @@ def _trained(model: GraphVAE, task: Task, objective: Objective, score: Callable[
     x = Units.of(task.samples).inside(task.samples.train)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(task.seed))
     held_out, train = x[order].tensor_split([max(1, round(_HELD_OUT * len(x)))])
-    epochs = max(1, round(task.steps / math.ceil(len(train) / BATCH)))
+    epochs = epochs_of(task.steps, len(train), BATCH)
     optimizer = Adam(model.parameters(), RATE, fused=True)
-    steps = max(100, epochs * math.ceil(len(train) / BATCH))  # A cycle has no room in fewer.
+    steps = max(100, epochs * len(batch_sizes(len(train), BATCH)))  # A cycle has no room in fewer.
     scheduler = OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
     history = fit(
         model,
